@@ -1,0 +1,56 @@
+# cython: language_level=3
+"""The hash table from key to item: linear hashing over cache-line buckets, so it grows and shrinks one bucket at a time.
+
+Knows: hashes, handles, and the keys in the items (to compare, and to hash again when a bucket splits). Must not know: the
+LRU, slab classes, expiry. Memory: owns two reservations of address space (buckets, overflow buckets); what it touches of
+them is counted with the arena as committed. Threads: the shard's lock is held in every function.
+Source of the method: W. Litwin, "Linear hashing", 1980; a bucket of 12 tagged slots in one 64-byte line is ours.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from cacheserver.store.arena cimport Arena
+from cacheserver.store.item cimport handle_t
+
+cdef enum:
+    SLOTS = 12
+
+cdef struct Bucket:
+    uint8_t tags[12]         # top 8 bits of the hash: a miss touches no item (but for 1 in 25)
+    uint32_t more            # overflow bucket, 0 = none
+    handle_t slots[12]       # 0 = empty
+
+cdef struct Hasher:
+    uint64_t k0              # the random key of SipHash: clients choose the keys and must not choose the buckets
+    uint64_t k1
+
+cdef struct Index:
+    Bucket *buckets
+    Bucket *overflow         # [0] is never used
+    Hasher hasher
+    uint64_t space           # buckets that fit in the reservation (each of the two)
+    uint64_t count           # buckets in use
+    uint64_t mask            # of the level: count is in (mask + 1) .. 2 * (mask + 1)
+    uint64_t items
+    uint64_t ready           # bytes of `buckets` counted as committed
+    uint32_t overflow_end    # overflow buckets from here on have never been used
+    uint32_t overflow_free   # list of given-back overflow buckets, linked by `more`
+    uint32_t overflow_used
+    uint64_t overflow_ready  # bytes of `overflow` counted as committed
+    bint releasing           # the tail is being given back to the host: no growth meanwhile
+
+cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil
+cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
+cdef void index_close(Index *ix) noexcept nogil
+cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil
+cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
+cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
+cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) noexcept nogil
+cdef void index_adjust(Index *ix, Arena *a) noexcept nogil
+cdef void index_clear(Index *ix) noexcept nogil
+cdef int64_t index_spare(Index *ix) noexcept nogil
+cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
+cdef uint64_t index_bytes(Index *ix) noexcept nogil
+
+cdef inline uint64_t index_slot(Index *ix, uint64_t hash) noexcept nogil:
+    cdef uint64_t b = hash & (ix.mask << 1 | 1)
+    return b if b < ix.count else b & ix.mask

@@ -1,0 +1,328 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The index: see index.pxd."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from cacheserver.store.arena cimport (
+    Arena,
+    arena_force,
+    arena_give_back,
+    arena_leave,
+    drop_space,
+    item_at,
+    map_space,
+    unmap_space,
+)
+from cacheserver.store.item cimport Item, handle_t, item_is, item_key
+from cacheserver.store.platform cimport atomic_add, low_bit, match_tags, prefetch
+
+cdef enum:
+    STRIDE = 65536           # bytes taken from the arena at a time
+    FULL = 8                 # items a bucket, on average, above which one splits
+    CROWDED = 16             # ... above which it splits even without leave: chains must stay short
+    SPARSE = 3               # ... below which one merges
+    LEAST = 64               # buckets
+
+
+cdef inline uint64_t rotate(uint64_t x, int n) noexcept nogil:
+    return x << n | x >> (64 - n)
+
+
+cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil:
+    """SipHash-1-3 (Aumasson, Bernstein 2012; the 1-3 rounds variant): keyed, so collisions cannot be chosen."""
+    cdef uint64_t v0 = s.k0 ^ 0x736f6d6570736575u, v1 = s.k1 ^ 0x646f72616e646f6du
+    cdef uint64_t v2 = s.k0 ^ 0x6c7967656e657261u, v3 = s.k1 ^ 0x7465646279746573u
+    cdef uint64_t m = 0
+    cdef uint32_t left = nkey
+    cdef int last, i
+    while True:
+        last = left < 8
+        if last:
+            m = <uint64_t>nkey << 56
+            for i in range(<int>left):
+                m |= <uint64_t><uint8_t>key[i] << (8 * i)
+        else:
+            memcpy(&m, key, 8)
+        v3 ^= m
+        v0 += v1; v1 = rotate(v1, 13); v1 ^= v0; v0 = rotate(v0, 32)
+        v2 += v3; v3 = rotate(v3, 16); v3 ^= v2
+        v0 += v3; v3 = rotate(v3, 21); v3 ^= v0
+        v2 += v1; v1 = rotate(v1, 17); v1 ^= v2; v2 = rotate(v2, 32)
+        v0 ^= m
+        if last:
+            break
+        key += 8
+        left -= 8
+    v2 ^= 0xff
+    for i in range(3):
+        v0 += v1; v1 = rotate(v1, 13); v1 ^= v0; v0 = rotate(v0, 32)
+        v2 += v3; v3 = rotate(v3, 16); v3 ^= v2
+        v0 += v3; v3 = rotate(v3, 21); v3 ^= v0
+        v2 += v1; v1 = rotate(v1, 17); v1 ^= v2; v2 = rotate(v2, 32)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil:
+    """Reserve twice `address_space` bytes; -1 if the system refuses."""
+    memset(ix, 0, sizeof(Index))
+    ix.space = address_space // sizeof(Bucket)
+    ix.buckets = <Bucket *>map_space(address_space)
+    ix.overflow = <Bucket *>map_space(address_space)
+    ix.hasher = hasher
+    ix.count = LEAST
+    ix.mask = LEAST - 1
+    ix.overflow_end = 1
+    if ix.buckets == NULL or ix.overflow == NULL:
+        index_close(ix)
+        return -1
+    return 0
+
+
+cdef void index_close(Index *ix) noexcept nogil:
+    unmap_space(ix.buckets, ix.space * sizeof(Bucket))
+    unmap_space(ix.overflow, ix.space * sizeof(Bucket))
+    ix.buckets = ix.overflow = NULL
+
+
+cdef uint64_t index_bytes(Index *ix) noexcept nogil:
+    return ix.ready + ix.overflow_ready
+
+
+cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
+    """The item with this key, 0 if there is none."""
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef uint8_t tag = hash >> 56
+    cdef uint32_t hits
+    cdef handle_t h
+    while True:
+        hits = match_tags(b.tags, tag)
+        while hits:
+            h = b.slots[low_bit(hits)]
+            if h and item_is(item_at(a, h), key, nkey):
+                return h
+            hits &= hits - 1
+        if b.more == 0:
+            return 0
+        b = &ix.overflow[b.more]
+
+
+cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
+    """An empty overflow bucket; 0 only when the address space is used up."""
+    cdef uint32_t n = ix.overflow_free
+    if n:
+        ix.overflow_free = ix.overflow[n].more
+    else:
+        n = ix.overflow_end
+        if n >= ix.space:
+            return 0
+        ix.overflow_end += 1
+        while <uint64_t>ix.overflow_end * sizeof(Bucket) > ix.overflow_ready:
+            arena_force(a, STRIDE)
+            atomic_add(&a.untouched, -<int64_t>STRIDE)
+            ix.overflow_ready += STRIDE
+    memset(&ix.overflow[n], 0, sizeof(Bucket))
+    ix.overflow_used += 1
+    return n
+
+
+cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept nogil:
+    cdef uint32_t i
+    while True:
+        for i in range(SLOTS):
+            if b.slots[i] == 0:
+                b.slots[i] = h
+                b.tags[i] = tag
+                return True
+        if b.more == 0:
+            b.more = new_overflow(ix, a)
+            if b.more == 0:
+                return False
+        b = &ix.overflow[b.more]
+
+
+cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
+    """Add an item whose key is not in the index; False only when the address space is used up."""
+    if ix.ready == 0:
+        arena_force(a, STRIDE)
+        atomic_add(&a.untouched, -<int64_t>STRIDE)
+        ix.ready = STRIDE
+    if not put(ix, a, &ix.buckets[index_slot(ix, hash)], hash >> 56, h):
+        return False
+    ix.items += 1
+    if ix.items > ix.count * FULL:
+        index_adjust(ix, a)
+    return True
+
+
+cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef Bucket *before = NULL
+    cdef uint8_t tag = hash >> 56
+    cdef uint32_t hits, i, n
+    while True:
+        hits = match_tags(b.tags, tag)
+        while hits:
+            i = low_bit(hits)
+            if b.slots[i] == h:
+                b.slots[i] = 0
+                b.tags[i] = 0
+                ix.items -= 1
+                if before != NULL:
+                    unlink_empty(ix, before, b)
+                return True
+            hits &= hits - 1
+        if b.more == 0:
+            return False
+        before = b
+        b = &ix.overflow[b.more]
+
+
+cdef void unlink_empty(Index *ix, Bucket *before, Bucket *b) noexcept nogil:
+    """Give an overflow bucket back when its last slot has become empty."""
+    cdef uint32_t i, n = before.more
+    for i in range(SLOTS):
+        if b.slots[i]:
+            return
+    before.more = b.more
+    b.more = ix.overflow_free
+    ix.overflow_free = n
+    ix.overflow_used -= 1
+
+
+cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) noexcept nogil:
+    """The item `old` is now at `new` (same key)."""
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef uint32_t hits, i
+    while True:
+        hits = match_tags(b.tags, hash >> 56)
+        while hits:
+            i = low_bit(hits)
+            if b.slots[i] == old:
+                b.slots[i] = new
+                return True
+            hits &= hits - 1
+        if b.more == 0:
+            return False
+        b = &ix.overflow[b.more]
+
+
+cdef uint32_t take_chain(Index *ix, Bucket *b, handle_t *out, uint8_t *tags, uint32_t most) noexcept nogil:
+    """Empty a bucket and its overflow into `out`; returns how many, or `most` + 1 (nothing taken) if they do not fit."""
+    cdef Bucket *c = b
+    cdef uint32_t n = 0, i, more, next_one
+    while True:
+        n += SLOTS
+        if n > most:
+            return most + 1
+        if c.more == 0:
+            break
+        c = &ix.overflow[c.more]
+    n = 0
+    c = b
+    while True:
+        for i in range(SLOTS):
+            if c.slots[i]:
+                out[n] = c.slots[i]
+                tags[n] = c.tags[i]
+                n += 1
+        if c.more == 0:
+            break
+        c = &ix.overflow[c.more]
+    more = b.more
+    while more:
+        next_one = ix.overflow[more].more
+        ix.overflow[more].more = ix.overflow_free
+        ix.overflow_free = more
+        ix.overflow_used -= 1
+        more = next_one
+    memset(b, 0, sizeof(Bucket))
+    return n
+
+
+cdef bint split(Index *ix, Arena *a, bint force) noexcept nogil:
+    """Add one bucket: the next one in turn shares its items with it. False without leave for the memory."""
+    cdef handle_t chain[240]
+    cdef uint8_t tags[240]
+    cdef uint64_t old, new = ix.count, hash
+    cdef uint32_t n, i
+    cdef Item *it
+    if ix.releasing or new >= ix.space:
+        return False
+    if (new + 1) * sizeof(Bucket) > ix.ready:
+        if arena_leave(a, STRIDE):
+            atomic_add(&a.untouched, -<int64_t>STRIDE)
+        elif force:
+            arena_force(a, STRIDE)
+            atomic_add(&a.untouched, -<int64_t>STRIDE)
+        else:
+            return False
+        ix.ready += STRIDE
+    if new == (ix.mask + 1) * 2:
+        ix.mask = ix.mask << 1 | 1
+    old = new & ix.mask
+    n = take_chain(ix, &ix.buckets[old], chain, tags, 240)
+    if n > 240:
+        return False
+    for i in range(n):
+        prefetch(item_at(a, chain[i]))
+    memset(&ix.buckets[new], 0, sizeof(Bucket))
+    ix.count += 1
+    for i in range(n):
+        it = item_at(a, chain[i])
+        hash = index_hash(&ix.hasher, item_key(it), it.nkey)
+        put(ix, a, &ix.buckets[index_slot(ix, hash)], tags[i], chain[i])
+    return True
+
+
+cdef void merge(Index *ix, Arena *a) noexcept nogil:
+    """Remove the last bucket: its items go back to the one it was split from."""
+    cdef handle_t chain[240]
+    cdef uint8_t tags[240]
+    cdef uint64_t last = ix.count - 1
+    cdef uint32_t n, i
+    n = take_chain(ix, &ix.buckets[last], chain, tags, 240)
+    if n > 240:
+        return
+    ix.count -= 1
+    if ix.count == ix.mask + 1 and ix.mask > LEAST - 1:
+        ix.mask >>= 1
+    for i in range(n):
+        put(ix, a, &ix.buckets[last & ix.mask], tags[i], chain[i])
+
+
+cdef void index_adjust(Index *ix, Arena *a) noexcept nogil:
+    """One step towards the right size; a step moves about a dozen items."""
+    if ix.items > ix.count * FULL:
+        split(ix, a, ix.items > ix.count * CROWDED)
+    elif ix.items < ix.count * SPARSE and ix.count > LEAST:
+        merge(ix, a)
+
+
+cdef void index_clear(Index *ix) noexcept nogil:
+    """Forget every item, in constant time: buckets beyond `count` are written before they are used."""
+    ix.count = LEAST
+    ix.mask = LEAST - 1
+    ix.items = 0
+    if ix.ready:
+        memset(ix.buckets, 0, LEAST * sizeof(Bucket))
+    ix.overflow_end = 1
+    ix.overflow_free = ix.overflow_used = 0
+
+
+cdef int64_t index_spare(Index *ix) noexcept nogil:
+    """Bytes behind the last bucket that index_release() would give back."""
+    cdef uint64_t need = (ix.count * sizeof(Bucket) + STRIDE - 1) // STRIDE * STRIDE
+    return <int64_t>(ix.ready - need) if ix.ready > need else 0
+
+
+cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
+    """Give the memory behind the last bucket back to the host.
+
+    A system call: the lock is not held; the caller has set `releasing` under it, and clears it afterwards under it.
+    """
+    cdef int64_t n = index_spare(ix)
+    if n:
+        ix.ready -= n
+        drop_space(<char *>ix.buckets + ix.ready, n)
+        arena_give_back(a, n)
+    return n

@@ -1,0 +1,60 @@
+# cython: language_level=3
+"""Operations by key: get, put, delete, touch, arithmetic, flush, and pins on values that are being sent.
+
+Knows: items by key, and the rules that make a write happen or not. Must not know: the protocol, sockets, pressure.
+Memory: the StoreC owns arena and shards. A View is good until store_done() or store_pin(); pinned bytes until
+store_unpin(), which must come exactly once.
+Threads: every function may be called from any thread. Lock order: one shard, then the arena. Between store_get() == True and
+store_done()/store_pin() the shard's lock is held: no other store function and no system call in between.
+Times are seconds of the store's clock, chosen by the caller; exptime 0 = never.
+"""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from cacheserver.store.item cimport Item, handle_t
+from cacheserver.store.shard cimport Shard, StoreC
+
+cdef enum PutMode:
+    PUT_SET, PUT_ADD, PUT_REPLACE, PUT_APPEND, PUT_PREPEND, PUT_CAS
+
+cdef enum Outcome:
+    STORED                   # also: deleted, touched, computed
+    NOT_STORED
+    EXISTS
+    NOT_FOUND
+    TOO_LARGE
+    NO_MEMORY
+    NOT_A_NUMBER
+
+cdef struct View:
+    Shard *shard
+    Item *item
+    handle_t handle
+    const char *value
+    uint32_t nbytes
+    uint32_t flags
+    uint64_t cas
+    bint expired             # a miss because the item had expired
+
+cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil
+cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil
+cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil
+cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil
+cdef void store_done(View *v) noexcept nogil
+cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil
+cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil
+cdef Outcome store_put(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                       uint32_t exptime, const char *value, uint32_t nbytes, uint64_t cas, uint32_t now) noexcept nogil
+cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
+cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t exptime,
+                         uint32_t now) noexcept nogil
+cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, bint incr, uint64_t delta,
+                         uint32_t now, uint64_t *result) noexcept nogil
+cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil
+cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
+cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexcept nogil
+cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil
+cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
+cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
+cdef void store_flush(StoreC *s) noexcept nogil
+cdef void store_flush_later(StoreC *s, uint32_t when) noexcept nogil
+cdef void store_tick(StoreC *s, uint32_t now) noexcept nogil

@@ -1,0 +1,401 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Operations by key: see operations.pxd."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
+from cacheserver.store.evict cimport link_item, remove_item, room_for
+from cacheserver.store.index cimport index_find, index_hash, index_slot
+from cacheserver.store.item cimport (
+    ACTIVE,
+    FETCHED,
+    FLAGS,
+    HAS_FLAGS,
+    HEADER,
+    LOOSE,
+    REFS_MAX,
+    SEGMENT,
+    SEGMENT_SHIFT,
+    STATE,
+    Item,
+    handle_t,
+    item_bytes,
+    item_expired,
+    item_fill,
+    item_flags,
+    item_size,
+    item_value,
+)
+from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink
+from cacheserver.store.platform cimport (
+    atomic_get,
+    atomic_set,
+    atomic_swap,
+    prefetch,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+from cacheserver.store.release cimport release_all
+from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
+from cacheserver.store.slab cimport slab_class_of, slab_free
+
+cdef enum:
+    DIGITS = 20              # of the largest 64-bit number
+
+
+cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil:
+    return index_hash(&s.shards[0].index.hasher, key, nkey)
+
+
+cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil:
+    """Start fetching the bucket of a hash: for the caller that knows the next keys already. A racy read of the size."""
+    cdef Shard *sh = shard_of(s, hash)
+    prefetch(&sh.index.buckets[index_slot(&sh.index, hash)])
+
+
+cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:
+    """The item with this key, 0 if there is none; one that has expired is freed on the way."""
+    cdef handle_t h
+    cdef Item *it
+    cdef SlabClass *k
+    if now > sh.now:
+        sh.now = now
+    h = index_find(&sh.index, sh.arena, hash, key, nkey)
+    if h == 0:
+        return 0
+    it = item_at(sh.arena, h)
+    if item_expired(it, now):
+        k = &sh.classes[page_of(sh.arena, h).cls]
+        k.reclaimed += 1
+        sh.reclaimed += 1
+        k.expired_unfetched += not it.bits & FETCHED
+        remove_item(sh, hash, h, it)
+        return 0
+    return h
+
+
+cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil:
+    """A number no other item of the store has; 0 where cas is off."""
+    sh.cas += sh.cas_step
+    return sh.cas if s.use_cas else 0
+
+
+cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
+    cdef uint32_t segment = (it.bits & SEGMENT) >> SEGMENT_SHIFT
+    if segment == HOT:
+        k.hits_to_hot += 1
+    elif segment == COLD:
+        k.hits_to_cold += 1
+    else:
+        k.hits_to_warm += 1
+
+
+cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil:
+    """Look a key up and count a read. True: `v` is filled and the shard's lock is held until store_done() or store_pin()."""
+    cdef Shard *sh = shard_of(s, hash)
+    cdef uint64_t before
+    cdef handle_t h
+    cdef Item *it
+    pthread_mutex_lock(&sh.lock)
+    before = sh.reclaimed
+    h = find_live(sh, hash, key, nkey, now)
+    if h == 0:
+        v.expired = sh.reclaimed != before
+        pthread_mutex_unlock(&sh.lock)
+        return False
+    it = item_at(&s.arena, h)
+    count_hit(sh, &sh.classes[page_of(&s.arena, h).cls], it)
+    lru_touch(it, now)
+    v.shard = sh
+    v.item = it
+    v.handle = h
+    v.value = item_value(it)
+    v.nbytes = it.nbytes
+    v.flags = item_flags(it)
+    v.cas = it.cas
+    v.expired = False
+    return True
+
+
+cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcept nogil:
+    cdef Page *p = page_of(sh.arena, h)
+    it.exptime = exptime
+    if exptime and exptime < p.min_exp:
+        p.min_exp = exptime
+
+
+cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil:
+    """Give the item in view another expiry time (the lock is held)."""
+    v.shard.classes[page_of(v.shard.arena, v.handle).cls].touch_hits += 1
+    set_exptime(v.shard, v.handle, v.item, exptime)
+
+
+cdef void store_done(View *v) noexcept nogil:
+    pthread_mutex_unlock(&v.shard.lock)
+
+
+cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
+    """Keep an item's bytes where they are and as they are. Lock held; refs < REFS_MAX."""
+    if it.refs == 0:
+        page_of(sh.arena, h).pins += 1
+    it.refs += 1
+
+
+cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
+    """Give a pin back; True if that freed the chunk of an item removed meanwhile. Lock held."""
+    it.refs -= 1
+    if it.refs:
+        return False
+    page_of(sh.arena, h).pins -= 1
+    if it.bits & STATE != LOOSE:
+        return False
+    slab_free(sh, h)
+    return True
+
+
+cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil:
+    """End the view but keep its value's bytes until store_unpin(); 0 (and the lock still held) if it has all the pins it can."""
+    if v.item.refs == REFS_MAX:
+        return 0
+    pin_item(v.shard, v.handle, v.item)
+    pthread_mutex_unlock(&v.shard.lock)
+    return v.handle
+
+
+cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil:
+    cdef handle_t h = <handle_t>pin
+    cdef Shard *sh = &s.shards[page_of(&s.arena, h).shard]
+    pthread_mutex_lock(&sh.lock)
+    unpin_item(sh, h, item_at(&s.arena, h))
+    pthread_mutex_unlock(&sh.lock)
+
+
+cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexcept nogil:
+    """Whether a write in this mode happens, given what is there; STORED = go ahead."""
+    cdef Item *it
+    if mode == PUT_SET:
+        return STORED
+    if mode == PUT_ADD:
+        if old == 0:
+            return STORED
+        lru_touch(item_at(sh.arena, old), sh.now)
+        return NOT_STORED
+    if mode != PUT_CAS:
+        return STORED if old else NOT_STORED
+    if old == 0:
+        return NOT_FOUND
+    it = item_at(sh.arena, old)
+    if it.cas == cas:
+        sh.classes[page_of(sh.arena, old).cls].cas_hits += 1
+        return STORED
+    sh.classes[page_of(sh.arena, old).cls].cas_badval += 1
+    return EXISTS
+
+
+cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil:
+    """Whether such an item is within the item size limit."""
+    return item_size(nkey, flags, nbytes) <= s.max_item
+
+
+cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t exptime, const char *value,
+                    uint32_t nbytes) noexcept nogil:
+    """Put new content in an unpinned item of the same class: no chunk, no index and mostly no LRU is touched."""
+    cdef Item *it = item_at(&s.arena, h)
+    cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
+    cdef int64_t more = -<int64_t>item_bytes(it)
+    it.bits &= ~(FETCHED | ACTIVE | HAS_FLAGS)
+    if flags:
+        it.bits |= HAS_FLAGS
+        memcpy(<char *>it + HEADER + it.nkey, &flags, FLAGS)
+    it.nbytes = nbytes
+    memcpy(item_value(it), value, nbytes)
+    it.cas = next_cas(s, sh)
+    it.atime = sh.now
+    set_exptime(sh, h, it, exptime)
+    more += item_bytes(it)
+    k.bytes += more
+    sh.bytes += more
+    if (it.bits & SEGMENT) >> SEGMENT_SHIFT == COLD:
+        lru_unlink(&s.arena, k, h, it)
+        lru_link(&s.arena, k, h, it, HOT)
+
+
+cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                      uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil:
+    """Store a value in a chunk of its own, replacing what has the key; 0 if there is no room. Lock held."""
+    cdef handle_t h = room_for(sh, item_size(nkey, flags, nbytes)), old
+    cdef Item *it
+    if h == 0:
+        return 0
+    it = item_at(&s.arena, h)
+    item_fill(it, key, nkey, flags, exptime, nbytes, sh.now)
+    memcpy(item_value(it), value, nbytes)
+    it.cas = next_cas(s, sh)
+    old = index_find(&sh.index, sh.arena, hash, key, nkey)   # after room_for(): it may have evicted this very item
+    if old:
+        remove_item(sh, hash, old, item_at(&s.arena, old))
+    if not link_item(sh, hash, h, it, HOT):
+        slab_free(sh, h)
+        return 0
+    return h
+
+
+cdef Outcome store_put(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                       uint32_t exptime, const char *value, uint32_t nbytes, uint64_t cas, uint32_t now) noexcept nogil:
+    """Store a value that is in memory as a whole. Its item fits in a chunk (CHUNK_MAX bytes); append and prepend are
+    store_extend()'s."""
+    cdef Shard *sh = shard_of(s, hash)
+    cdef uint64_t need = item_size(nkey, flags, nbytes)
+    cdef handle_t old
+    cdef Outcome outcome
+    if need > s.max_item or need > CHUNK_MAX:
+        return TOO_LARGE
+    pthread_mutex_lock(&sh.lock)
+    old = find_live(sh, hash, key, nkey, now)
+    outcome = may_put(sh, mode, old, cas)
+    if outcome == STORED:
+        sh.total_items += 1
+        if old and item_at(&s.arena, old).refs == 0 and page_of(&s.arena, old).cls == slab_class_of(need):
+            sh.classes[page_of(&s.arena, old).cls].cmd_set += 1
+            overwrite(s, sh, old, flags, exptime, value, nbytes)
+        else:
+            sh.classes[slab_class_of(need)].cmd_set += 1
+            if put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes) == 0:
+                outcome = NO_MEMORY
+                count_no_memory(sh, need)
+                if mode == PUT_SET and old:
+                    remove_item(sh, hash, old, item_at(&s.arena, old))   # a failed set leaves no stale value
+    pthread_mutex_unlock(&sh.lock)
+    arena_wake(&s.arena)
+    return outcome
+
+
+cdef void count_no_memory(Shard *sh, uint64_t need) noexcept nogil:
+    sh.classes[slab_class_of(need)].outofmemory += 1
+    sh.no_memory += 1
+
+
+cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:
+    cdef Shard *sh = shard_of(s, hash)
+    cdef handle_t h
+    pthread_mutex_lock(&sh.lock)
+    h = find_live(sh, hash, key, nkey, now)
+    if h:
+        sh.classes[page_of(&s.arena, h).cls].delete_hits += 1
+        remove_item(sh, hash, h, item_at(&s.arena, h))
+    pthread_mutex_unlock(&sh.lock)
+    return STORED if h else NOT_FOUND
+
+
+cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t exptime,
+                         uint32_t now) noexcept nogil:
+    cdef Shard *sh = shard_of(s, hash)
+    cdef handle_t h
+    pthread_mutex_lock(&sh.lock)
+    h = find_live(sh, hash, key, nkey, now)
+    if h:
+        sh.classes[page_of(&s.arena, h).cls].touch_hits += 1
+        lru_touch(item_at(&s.arena, h), now)
+        set_exptime(sh, h, item_at(&s.arena, h), exptime)
+    pthread_mutex_unlock(&sh.lock)
+    return STORED if h else NOT_FOUND
+
+
+cdef bint read_number(const char *text, uint32_t n, uint64_t *number) noexcept nogil:
+    """Decimal digits with spaces around them, at most DIGITS bytes, below 2**64."""
+    cdef uint64_t value = 0, digit
+    cdef uint32_t i = 0, digits = 0
+    if n > DIGITS:
+        return False
+    while i < n and text[i] == 0x20:
+        i += 1
+    while i < n and 0x30 <= text[i] <= 0x39:
+        digit = text[i] - 0x30
+        if value > (<uint64_t>0xffffffffffffffffu - digit) // 10:
+            return False
+        value = value * 10 + digit
+        digits += 1
+        i += 1
+    while i < n and text[i] == 0x20:
+        i += 1
+    number[0] = value
+    return i == n and digits > 0
+
+
+cdef uint32_t write_number(char *out, uint64_t number) noexcept nogil:
+    cdef char reverse[20]
+    cdef uint32_t n = 0, i
+    while True:
+        reverse[n] = <char>(0x30 + number % 10)
+        n += 1
+        number //= 10
+        if number == 0:
+            break
+    for i in range(n):
+        out[i] = reverse[n - 1 - i]
+    return n
+
+
+cdef Outcome arith(StoreC *s, Shard *sh, uint64_t hash, handle_t h, bint incr, uint64_t delta,
+                   uint64_t *result) noexcept nogil:
+    """Change the number an item holds. The value keeps its length, padded with spaces, unless it must grow."""
+    cdef Item *it = item_at(&s.arena, h)
+    cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
+    cdef char text[20]
+    cdef char key[256]
+    cdef uint64_t number = 0
+    cdef uint32_t n
+    if not read_number(item_value(it), it.nbytes, &number):
+        return NOT_A_NUMBER
+    if incr:
+        k.incr_hits += 1
+        number += delta
+    else:
+        k.decr_hits += 1
+        number = number - delta if number > delta else 0
+    result[0] = number
+    n = write_number(text, number)
+    if n < it.nbytes:
+        memset(text + n, 0x20, it.nbytes - n)
+        n = it.nbytes
+    lru_touch(it, sh.now)
+    if n == it.nbytes and it.refs == 0:
+        memcpy(item_value(it), text, n)
+        it.cas = next_cas(s, sh)
+        return STORED
+    memcpy(key, <char *>it + HEADER, it.nkey)    # the item may be evicted to make room for its successor
+    if put_new(s, sh, hash, key, it.nkey, item_flags(it), it.exptime, text, n) == 0:
+        return NO_MEMORY
+    return STORED
+
+
+cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, bint incr, uint64_t delta,
+                         uint32_t now, uint64_t *result) noexcept nogil:
+    """incr (wraps at 2**64) or decr (stops at 0); flags and expiry stay, cas changes."""
+    cdef Shard *sh = shard_of(s, hash)
+    cdef Outcome outcome = NOT_FOUND
+    cdef handle_t h
+    pthread_mutex_lock(&sh.lock)
+    h = find_live(sh, hash, key, nkey, now)
+    if h:
+        outcome = arith(s, sh, hash, h, incr, delta, result)
+    pthread_mutex_unlock(&sh.lock)
+    return outcome
+
+
+cdef void store_flush(StoreC *s) noexcept nogil:
+    """Forget every item there is now."""
+    atomic_set(&s.flush_at, 0)
+    release_all(s)
+
+
+cdef void store_flush_later(StoreC *s, uint32_t when) noexcept nogil:
+    """Forget every item there will be when the store's clock shows `when` (the last call counts)."""
+    atomic_set(&s.flush_at, when)
+
+
+cdef void store_tick(StoreC *s, uint32_t now) noexcept nogil:
+    """To be called now and then, at least before operations of another second: does a delayed flush that is due."""
+    cdef int64_t due = atomic_get(&s.flush_at)
+    if due and due <= now and atomic_swap(&s.flush_at, 0):
+        release_all(s)

@@ -1,0 +1,68 @@
+# cython: language_level=3
+"""The few C facilities the store needs and Cython does not ship: atomics, bit scans, mutexes, prefetch, 16-byte compare.
+
+Knows: the compiler and libc. Must not know: pages, items. Owns no memory.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    #include <time.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #endif
+    static inline int64_t atomic_add(int64_t *p, int64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_RELAXED); }
+    static inline int64_t atomic_get(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+    static inline void atomic_set(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+    static inline int64_t atomic_swap(int64_t *p, int64_t v) { return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); }
+    static inline int atomic_take(int64_t *p, int64_t n) {
+        int64_t have = __atomic_load_n(p, __ATOMIC_RELAXED);
+        while (have >= n)
+            if (__atomic_compare_exchange_n(p, &have, have - n, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return 1;
+        return 0;
+    }
+    static inline void publish(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+    static inline uint8_t observe(const uint8_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    static inline void prefetch(const void *p) { __builtin_prefetch(p); }
+    static inline uint32_t low_bit(uint64_t v) { return (uint32_t)__builtin_ctzll(v); }
+    /* Bit i is set where tags[i] == tag, for the 12 tags of an index bucket (16 bytes are readable). */
+    static inline uint32_t match_tags(const uint8_t *tags, uint8_t tag) {
+    #if defined(__SSE2__)
+        __m128i have = _mm_loadu_si128((const __m128i *)tags);
+        return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(have, _mm_set1_epi8((char)tag))) & 0xfff;
+    #else
+        uint32_t m = 0;
+        for (int i = 0; i < 12; i++) m |= (uint32_t)(tags[i] == tag) << i;
+        return m;
+    #endif
+    }
+    static inline int64_t monotonic_ns(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    """
+    int64_t atomic_add(int64_t *p, int64_t v)
+    int64_t atomic_get(const int64_t *p)
+    void atomic_set(int64_t *p, int64_t v)
+    int64_t atomic_swap(int64_t *p, int64_t v)
+    bint atomic_take(int64_t *p, int64_t n)      # subtract n only if that much is there
+    void publish(uint8_t *p, uint8_t v)          # store after everything written before it
+    uint8_t observe(const uint8_t *p)            # load before everything read after it
+    void prefetch(const void *p)
+    uint32_t low_bit(uint64_t v)                 # index of the lowest set bit; v must not be 0
+    uint32_t match_tags(const uint8_t *tags, uint8_t tag)
+    int64_t monotonic_ns()
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *m, void *attr)
+    int pthread_mutex_destroy(pthread_mutex_t *m)
+    int pthread_mutex_lock(pthread_mutex_t *m)
+    int pthread_mutex_trylock(pthread_mutex_t *m)
+    int pthread_mutex_unlock(pthread_mutex_t *m)
+
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()

@@ -1,0 +1,286 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Values in pieces, append and prepend: see receive.pxd."""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from cacheserver.store.arena cimport (
+    PAGE_RUN,
+    PAGE_SIZE,
+    Page,
+    arena_release_pool,
+    arena_run_touched,
+    arena_wake,
+    item_at,
+    page_of,
+)
+from cacheserver.store.evict cimport evict_coldest, link_item, remove_item, room_for
+from cacheserver.store.index cimport index_find
+from cacheserver.store.item cimport (
+    REFS_MAX,
+    REVOKED,
+    Item,
+    handle_t,
+    item_bytes,
+    item_fill,
+    item_flags,
+    item_key,
+    item_size,
+    item_value,
+)
+from cacheserver.store.operations cimport (
+    NO_MEMORY,
+    NOT_STORED,
+    PUT_APPEND,
+    PUT_PREPEND,
+    PUT_SET,
+    STORED,
+    TOO_LARGE,
+    Outcome,
+    PutMode,
+    find_live,
+    may_put,
+    next_cas,
+    pin_item,
+    unpin_item,
+)
+from cacheserver.store.platform cimport atomic_add, atomic_get, pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, StoreC, shard_of
+from cacheserver.store.slab cimport slab_class_of, slab_free
+
+cdef enum:
+    RETRIES = 8              # times an append is begun anew because the item changed under it
+
+
+cdef bint take_quota(StoreC *s, int64_t n) noexcept nogil:
+    """Bound what half-received values may hold: a quarter of all the memory there is for items, one value three quarters."""
+    cdef int64_t all_bytes = atomic_get(&s.arena.committed), spare = atomic_get(&s.arena.allowance), before
+    if s.arena.capacity:
+        all_bytes = s.arena.capacity
+    elif spare > 0:
+        all_bytes += spare
+    before = atomic_add(&s.reserved, n) - n
+    if n <= all_bytes // 4 - before or (before == 0 and n <= all_bytes // 4 * 3):
+        return True
+    atomic_add(&s.reserved, -n)
+    return False
+
+
+cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
+    """A run of pages where there is no leave for one: evict and give back as much as is taken. Returns with the lock held.
+
+    The lock is let go while the host takes pages back.
+    """
+    cdef uint64_t freed = 0
+    cdef uint32_t i = sh.number, barren = 0
+    cdef Shard *victim
+    cdef handle_t h
+    while freed < 2 * need + PAGE_SIZE and barren < s.nshards:
+        if s.arena.npool == 0:
+            victim = &s.shards[i & (s.nshards - 1)]
+            i += 1
+            pthread_mutex_lock(&victim.lock)
+            barren = 0 if evict_coldest(victim) else barren + 1
+            pthread_mutex_unlock(&victim.lock)
+        freed += arena_release_pool(&s.arena, need, 0)
+        pthread_mutex_lock(&sh.lock)
+        h = room_for(sh, need)
+        if h:
+            return h
+        pthread_mutex_unlock(&sh.lock)
+    pthread_mutex_lock(&sh.lock)
+    return 0
+
+
+cdef handle_t take_chunk(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
+    """Room for an item that is not in the index yet, pinned; 0 if there is none. Returns with the lock held either way."""
+    cdef handle_t h
+    cdef Page *p
+    pthread_mutex_lock(&sh.lock)
+    h = room_for(sh, need)
+    if h == 0 and need > CHUNK_MAX and not sh.no_evictions:
+        pthread_mutex_unlock(&sh.lock)
+        h = make_run(s, sh, need)
+    if h == 0:
+        sh.classes[slab_class_of(need)].outofmemory += 1
+        sh.no_memory += 1
+    else:
+        p = page_of(&s.arena, h)
+        p.pins += 1
+    return h
+
+
+cdef void set_touched(StoreC *s, handle_t h, uint64_t nbytes) noexcept nogil:
+    if page_of(&s.arena, h).state == PAGE_RUN:
+        arena_run_touched(&s.arena, h >> 14, nbytes)
+
+
+cdef void drop_chunk(StoreC *s, Shard *sh, handle_t h, Item *it) noexcept nogil:
+    """Give a pinned LOOSE item's chunk back. Lock held."""
+    it.refs = 0
+    page_of(&s.arena, h).pins -= 1
+    slab_free(sh, h)
+
+
+cdef void enlist(Shard *sh, handle_t h, Item *it) noexcept nogil:
+    it.prev = 0
+    it.next = sh.loose
+    if sh.loose:
+        item_at(sh.arena, sh.loose).prev = h
+    sh.loose = h
+
+
+cdef void delist(Shard *sh, Item *it) noexcept nogil:
+    if it.prev:
+        item_at(sh.arena, it.prev).next = it.next
+    else:
+        sh.loose = it.next
+    if it.next:
+        item_at(sh.arena, it.next).prev = it.prev
+    it.next = it.prev = 0
+
+
+cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
+                           uint32_t nbytes, uint32_t now, Reservation *r) noexcept nogil:
+    """Room for a value of `nbytes` that the caller will write to `r.value`; STORED, or TOO_LARGE or NO_MEMORY."""
+    cdef Shard *sh = shard_of(s, hash)
+    cdef uint64_t need = item_size(nkey, flags, nbytes)
+    cdef handle_t h
+    cdef Item *it
+    r.item = NULL
+    if need > s.max_item:
+        return TOO_LARGE
+    if not take_quota(s, need):
+        atomic_add(<int64_t *>&sh.no_memory, 1)
+        return NO_MEMORY
+    h = take_chunk(s, sh, need)
+    if h:
+        if now > sh.now:
+            sh.now = now
+        it = item_at(&s.arena, h)
+        item_fill(it, key, nkey, flags, exptime, nbytes, now)
+        it.refs = 1
+        enlist(sh, h, it)
+    pthread_mutex_unlock(&sh.lock)
+    arena_wake(&s.arena)
+    if h == 0:
+        atomic_add(&s.reserved, -<int64_t>need)
+        return NO_MEMORY
+    r.item = it
+    r.handle = h
+    r.hash = hash
+    r.value = item_value(it)
+    r.nbytes = nbytes
+    r.received = 0
+    return STORED
+
+
+cdef bint store_is_revoked(Reservation *r) noexcept nogil:
+    return r.item != NULL and r.item.bits & REVOKED
+
+
+cdef Outcome store_commit(StoreC *s, Reservation *r, PutMode mode, uint64_t cas, uint32_t now) noexcept nogil:
+    """Make a received value visible; the reservation ends whatever the outcome."""
+    cdef Shard *sh = shard_of(s, r.hash)
+    cdef Item *it = r.item
+    cdef handle_t h = r.handle, old
+    cdef Outcome outcome
+    if mode == PUT_APPEND or mode == PUT_PREPEND:
+        outcome = store_extend(s, mode, r.hash, item_key(it), it.nkey, r.value, r.nbytes, now)
+        store_abandon(s, r)
+        return outcome
+    pthread_mutex_lock(&sh.lock)
+    old = find_live(sh, r.hash, item_key(it), it.nkey, now)
+    outcome = NO_MEMORY if it.bits & REVOKED else may_put(sh, mode, old, cas)
+    delist(sh, it)
+    set_touched(s, h, item_bytes(it))
+    atomic_add(&s.reserved, -<int64_t>item_bytes(it))
+    if old and (outcome == STORED or (outcome == NO_MEMORY and mode == PUT_SET)):
+        remove_item(sh, r.hash, old, item_at(&s.arena, old))
+    if outcome == STORED:
+        sh.total_items += 1
+        sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
+        it.cas = next_cas(s, sh)
+        it.atime = now
+        it.refs = 0
+        page_of(&s.arena, h).pins -= 1
+        if not link_item(sh, r.hash, h, it, HOT):
+            slab_free(sh, h)
+            outcome = NO_MEMORY
+    else:
+        drop_chunk(s, sh, h, it)
+    pthread_mutex_unlock(&sh.lock)
+    r.item = NULL
+    return outcome
+
+
+cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil:
+    """Give a reservation up: nothing is stored."""
+    cdef Shard *sh = shard_of(s, r.hash)
+    if r.item == NULL:
+        return
+    pthread_mutex_lock(&sh.lock)
+    delist(sh, r.item)
+    set_touched(s, r.handle, item_bytes(r.item) - r.nbytes + r.received)
+    atomic_add(&s.reserved, -<int64_t>item_bytes(r.item))
+    drop_chunk(s, sh, r.handle, r.item)
+    pthread_mutex_unlock(&sh.lock)
+    r.item = NULL
+
+
+cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, const char *value,
+                          uint32_t nbytes, uint32_t now) noexcept nogil:
+    """append, prepend: a new item of old value and new. The copying is done without the lock, the old item pinned;
+    if another client changed the item meanwhile it is done again."""
+    cdef Shard *sh = shard_of(s, hash)
+    cdef uint32_t tries, total
+    cdef uint64_t need
+    cdef handle_t old, h
+    cdef Item *before
+    cdef Item *it
+    cdef char *out
+    for tries in range(RETRIES):
+        pthread_mutex_lock(&sh.lock)
+        old = find_live(sh, hash, key, nkey, now)
+        before = item_at(&s.arena, old)
+        need = item_size(nkey, item_flags(before), <uint64_t>before.nbytes + nbytes) if old else 0
+        if old == 0 or need > s.max_item or before.refs == REFS_MAX:
+            pthread_mutex_unlock(&sh.lock)
+            return NOT_STORED
+        pin_item(sh, old, before)
+        pthread_mutex_unlock(&sh.lock)
+
+        h = take_chunk(s, sh, need)
+        if h == 0:
+            unpin_item(sh, old, before)
+            pthread_mutex_unlock(&sh.lock)
+            return NO_MEMORY
+        total = before.nbytes + nbytes
+        it = item_at(&s.arena, h)
+        item_fill(it, key, nkey, item_flags(before), before.exptime, total, now)
+        it.refs = 1
+        pthread_mutex_unlock(&sh.lock)
+
+        out = item_value(it)
+        memcpy(out if mode == PUT_APPEND else out + nbytes, item_value(before), before.nbytes)
+        memcpy(out + before.nbytes if mode == PUT_APPEND else out, value, nbytes)
+
+        pthread_mutex_lock(&sh.lock)
+        set_touched(s, h, need)
+        if index_find(&sh.index, &s.arena, hash, key, nkey) == old:
+            it.exptime = before.exptime
+            it.cas = next_cas(s, sh)
+            it.refs = 0
+            page_of(&s.arena, h).pins -= 1
+            sh.total_items += 1
+            sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
+            remove_item(sh, hash, old, before)
+            unpin_item(sh, old, before)
+            if not link_item(sh, hash, h, it, HOT):
+                slab_free(sh, h)
+            pthread_mutex_unlock(&sh.lock)
+            arena_wake(&s.arena)
+            return STORED
+        drop_chunk(s, sh, h, it)
+        unpin_item(sh, old, before)
+        pthread_mutex_unlock(&sh.lock)
+    return NO_MEMORY

@@ -1,0 +1,328 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Release: see release.pxd."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memset
+
+from cacheserver.store.arena cimport (
+    CHUNK_BITS,
+    PAGE_DRAINING,
+    PAGE_RUN,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGE_SLAB,
+    Page,
+    arena_put_page,
+    arena_release_pool,
+    item_at,
+)
+from cacheserver.store.evict cimport (
+    coldest_class,
+    empty_page,
+    evict_coldest,
+    evict_page,
+    hash_of,
+    remove_item,
+    victim_page,
+)
+from cacheserver.store.index cimport index_adjust, index_clear, index_release, index_spare
+from cacheserver.store.item cimport (
+    FETCHED,
+    LIVE,
+    LOOSE,
+    REVOKED,
+    STATE,
+    Item,
+    handle_t,
+    item_bytes,
+    item_expired,
+)
+from cacheserver.store.platform cimport (
+    atomic_add,
+    atomic_get,
+    atomic_set,
+    monotonic_ns,
+    observe,
+    pthread_mutex_lock,
+    pthread_mutex_trylock,
+    pthread_mutex_unlock,
+    sched_yield,
+)
+from cacheserver.store.rebalance cimport NOBODY
+from cacheserver.store.shard cimport Shard, SlabClass, StoreC
+from cacheserver.store.slab cimport slab_close_page, slab_free, slab_reopen_page, slab_sizes
+
+cdef enum:
+    BATCH = 32               # pages emptied before the host gets them back: bounds what a hard shrink has in hand
+    PATIENCE = 2000          # tries for a shard's lock before waiting for it
+    SLICE = 256              # chunks of a page looked at while its shard's lock is held, when there is no hurry
+    IDLE_POOL = 4            # empty pages kept resident for the next write, and one in POOL_SHARE of all pages
+    POOL_SHARE = 64
+    INDEX_SPARE = 1048576    # bytes behind the index's end worth a system call
+
+
+cdef Shard *lock_next(StoreC *s) noexcept nogil:
+    """Lock the next shard in turn that is free and has pages; wait for one only after long trying. NULL: none has pages."""
+    cdef uint32_t tries, i, held = 0
+    cdef Shard *sh
+    for tries in range(PATIENCE):
+        held = 0
+        for i in range(s.nshards):
+            s.turn = (s.turn + 1) & (s.nshards - 1)
+            sh = &s.shards[s.turn]
+            if sh.pages == 0:
+                continue
+            held += 1
+            if pthread_mutex_trylock(&sh.lock) == 0:
+                return sh
+        if held == 0:
+            return NULL
+        if tries > 100:
+            sched_yield()
+    for i in range(s.nshards):
+        sh = &s.shards[i]
+        if sh.pages:
+            pthread_mutex_lock(&sh.lock)
+            return sh
+    return NULL
+
+
+cdef void revoke(StoreC *s, int64_t target) noexcept nogil:
+    """Mark values being received as revoked, until `target` bytes of them are; their owners give them up."""
+    cdef uint32_t i
+    cdef Shard *sh
+    cdef handle_t h
+    cdef Item *it
+    for i in range(s.nshards):
+        sh = &s.shards[i]
+        pthread_mutex_lock(&sh.lock)
+        h = sh.loose
+        while h and target > 0:
+            it = item_at(&s.arena, h)
+            it.bits |= REVOKED
+            target -= item_bytes(it)
+            h = it.next
+        pthread_mutex_unlock(&sh.lock)
+    atomic_set(&s.revoked, 1)
+
+
+cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
+    """Give at least `target` bytes back to the host before returning, coldest pages first; returns the bytes given.
+
+    More by at most one page (or one item that spans more). Less only when what is left is pinned or being received: the
+    latter is then revoked, and counts when its owner has let go.
+    """
+    cdef int64_t freed = arena_release_pool(&s.arena, target, 0)
+    cdef uint32_t n, want, idle = 0
+    cdef Shard *sh
+    while freed < target and idle < s.nshards:
+        want = <uint32_t>((target - freed + PAGE_SIZE - 1) >> PAGE_SHIFT)
+        n = 0
+        while n < (want if want < BATCH else BATCH) and idle < s.nshards:
+            sh = lock_next(s)
+            if sh == NULL:
+                idle = s.nshards
+                break
+            if evict_coldest(sh):
+                idle = 0
+                n += 1
+            else:
+                idle += 1
+            pthread_mutex_unlock(&sh.lock)
+            if s.arena.npool > want:     # a large item's run: more pages came than one
+                break
+        freed += arena_release_pool(&s.arena, target - freed, 0)
+    if freed < target:
+        revoke(s, target - freed)
+    atomic_add(&s.released_hard, freed)
+    return freed
+
+
+cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil:
+    """Give back what costs nothing (empty pages) and note the rest as debt, to be paid in slices by release_pay()."""
+    cdef int64_t freed = arena_release_pool(&s.arena, target, 0), owed = target - freed
+    if owed > atomic_get(&s.debt):
+        atomic_set(&s.debt, owed)
+    atomic_add(&s.released_soft, freed)
+    return freed
+
+
+cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
+    """Work on emptying one page of the shard, survivors moving to other pages; False if there is nothing to empty.
+
+    The shard's lock is held.
+    """
+    cdef uint32_t cls, page = sh.draining
+    cdef Page *p
+    if page == 0:
+        cls = coldest_class(sh)
+        if cls == NOBODY:
+            return False
+        page = victim_page(sh, cls)
+        if page == 0:
+            return evict_coldest(sh)
+        if s.arena.pages[page].state == PAGE_RUN:
+            return evict_page(sh, page)
+        slab_close_page(sh, page)
+        sh.draining = page
+        sh.drained = 0
+    p = &s.arena.pages[page]
+    sh.drained = empty_page(sh, page, sh.drained, SLICE, True)
+    if sh.drained >= p.bump:
+        sh.draining = 0
+        slab_reopen_page(sh, page)
+    return True
+
+
+cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
+    """Pay soft debt for at most about `budget_ns`; returns the bytes still owed."""
+    cdef int64_t end = monotonic_ns() + budget_ns, freed
+    cdef uint32_t idle = 0
+    cdef Shard *sh
+    while atomic_get(&s.debt) > 0:
+        freed = arena_release_pool(&s.arena, PAGE_SIZE, 0)
+        if freed:
+            atomic_add(&s.debt, -freed)
+            atomic_add(&s.released_soft, freed)
+            idle = 0
+        else:
+            sh = lock_next(s)
+            if sh == NULL:
+                atomic_set(&s.debt, 0)
+                break
+            idle = 0 if drain_step(s, sh) else idle + 1
+            pthread_mutex_unlock(&sh.lock)
+            if idle > s.nshards:
+                break
+        if monotonic_ns() >= end:
+            break
+    freed = atomic_get(&s.debt)
+    return freed if freed > 0 else 0
+
+
+cdef bint belongs(Shard *sh, uint32_t page) noexcept nogil:
+    """Whether a page is the shard's; the state is read first, because whoever takes a page writes it last."""
+    cdef Page *p = &sh.arena.pages[page]
+    cdef uint8_t state = observe(&p.state)
+    return (state == PAGE_SLAB or state == PAGE_DRAINING or state == PAGE_RUN) and p.shard == sh.number
+
+
+cdef void expire_page(StoreC *s, Shard *sh, uint32_t page) noexcept nogil:
+    """Remove what has expired on a page and find out when the next item will. Shard's lock held."""
+    cdef Page *p = &s.arena.pages[page]
+    cdef uint32_t chunk, next_exp = 0xffffffff
+    cdef handle_t h
+    cdef Item *it
+    cdef SlabClass *k = &sh.classes[p.cls]
+    for chunk in range(p.bump):
+        h = page << CHUNK_BITS | chunk
+        it = item_at(&s.arena, h)
+        if it.bits & STATE != LIVE or it.exptime == 0:
+            continue
+        if item_expired(it, sh.now):
+            k.crawler_reclaimed += 1
+            k.expired_unfetched += not it.bits & FETCHED
+            remove_item(sh, hash_of(sh, it), h, it)
+            if p.used == 0:
+                return       # the page is gone
+        elif it.exptime < next_exp:
+            next_exp = it.exptime
+    sh.crawler_checked += p.bump
+    p.min_exp = next_exp
+
+
+cdef void expire_some(StoreC *s, uint32_t now, int64_t end) noexcept nogil:
+    """Go round the pages and free what has expired without waiting for anyone to read it."""
+    cdef uint32_t seen = 0, page, high = s.arena.high
+    cdef Page *p
+    cdef Shard *sh
+    while seen < high:
+        seen += 1
+        s.crawl = s.crawl + 1 if s.crawl + 1 < high else 1
+        page = s.crawl
+        p = &s.arena.pages[page]
+        if p.min_exp > now or p.shard >= s.nshards:
+            continue
+        sh = &s.shards[p.shard]
+        pthread_mutex_lock(&sh.lock)
+        if belongs(sh, page) and p.state != PAGE_DRAINING and p.min_exp <= now:
+            if sh.now < now:
+                sh.now = now
+            expire_page(s, sh, page)
+        pthread_mutex_unlock(&sh.lock)
+        if monotonic_ns() >= end:
+            return
+
+
+cdef void trim_index(StoreC *s, Shard *sh) noexcept nogil:
+    cdef uint32_t i
+    pthread_mutex_lock(&sh.lock)
+    for i in range(SLICE):
+        index_adjust(&sh.index, &s.arena)
+    sh.index.releasing = index_spare(&sh.index) >= INDEX_SPARE
+    pthread_mutex_unlock(&sh.lock)
+    if sh.index.releasing:
+        index_release(&sh.index, &s.arena)
+        pthread_mutex_lock(&sh.lock)
+        sh.index.releasing = False
+        pthread_mutex_unlock(&sh.lock)
+
+
+cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogil:
+    """Housekeeping without any ask: expiry, surplus empty pages, the index's size. One thread at a time calls this."""
+    cdef int64_t end = monotonic_ns() + budget_ns
+    cdef uint32_t i, keep
+    expire_some(s, now, end)
+    keep = IDLE_POOL + <uint32_t>((atomic_get(&s.arena.committed) >> PAGE_SHIFT) // POOL_SHARE)
+    if s.arena.npool > keep:
+        arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep)
+    for i in range(s.nshards):
+        trim_index(s, &s.shards[i])
+
+
+cdef void forget_page(Shard *sh, uint32_t page) noexcept nogil:
+    """Drop everything on a page that belongs to the shard; what is pinned or being received stays, out of the index."""
+    cdef Page *p = &sh.arena.pages[page]
+    cdef uint32_t chunk
+    cdef handle_t h
+    cdef Item *it
+    if p.pins == 0 and p.state != PAGE_RUN:
+        sh.classes[p.cls].used -= p.used
+        sh.classes[p.cls].pages -= 1
+        sh.pages -= 1
+        arena_put_page(sh.arena, page)
+        return
+    if p.state == PAGE_SLAB:
+        slab_close_page(sh, page)
+    for chunk in range(p.bump):
+        h = page << CHUNK_BITS | chunk
+        it = item_at(sh.arena, h)
+        if it.bits & STATE == LIVE:
+            it.bits = (it.bits & ~STATE) | LOOSE
+            it.next = it.prev = 0
+            if it.refs == 0:
+                slab_free(sh, h)
+    if p.state == PAGE_DRAINING:
+        slab_reopen_page(sh, page)
+
+
+cdef void release_all(StoreC *s) noexcept nogil:
+    """Forget every item, page by page and not item by item; the memory goes back to the host by release_maintain()."""
+    cdef uint32_t i, page, c
+    cdef Shard *sh
+    for i in range(s.nshards):
+        sh = &s.shards[i]
+        pthread_mutex_lock(&sh.lock)
+        index_clear(&sh.index)
+        for c in range(slab_sizes().count + 1):
+            memset(sh.classes[c].segments, 0, sizeof(sh.classes[c].segments))
+            sh.classes[c].open = 0
+            sh.classes[c].bytes = 0
+        sh.bytes = 0
+        sh.draining = 0
+        for page in range(1, s.arena.high):
+            if belongs(sh, page):
+                s.arena.pages[page].next = s.arena.pages[page].prev = 0
+        for page in range(1, s.arena.high):
+            if belongs(sh, page):
+                forget_page(sh, page)
+        pthread_mutex_unlock(&sh.lock)

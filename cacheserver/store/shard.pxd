@@ -1,0 +1,85 @@
+# cython: language_level=3
+"""The structs of the store: a shard is one lock and everything it guards (slab classes, segments, index, counters);
+the store is a few shards over one arena.
+
+Knows: the structs. Must not know: the protocol, who calls. Memory: a shard owns its index; its pages come from the arena
+that all shards share, and any shard may be asked to give one up.
+Lock order: shard, then arena. A thread that holds one shard's lock takes another's only by trying.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from cacheserver.store.arena cimport Arena
+from cacheserver.store.index cimport Index
+from cacheserver.store.item cimport handle_t
+from cacheserver.store.platform cimport pthread_mutex_t
+
+cdef enum:
+    CLASS_MAX = 320          # slab classes, and one more for items that have a run of pages of their own
+    CHUNK_MAX = 262144       # larger items get a run
+    SHARD_MAX = 64
+
+cdef enum:
+    HOT = 0                  # just stored
+    WARM = 1                 # read again after it left HOT
+    COLD = 2                 # eviction takes from this one's tail
+    SEGMENTS = 3
+
+cdef struct Segment:
+    handle_t head
+    handle_t tail
+    uint32_t count
+
+cdef struct SlabClass:
+    uint32_t chunk_size      # bytes; the run class: 0
+    uint32_t nchunks         # a page
+    uint32_t pages
+    uint32_t open            # first page with a chunk to give, 0 = none
+    uint64_t used            # chunks in use
+    uint64_t bytes           # of the items in them (memcached's mem_requested)
+    Segment segments[3]
+    # counters, since start or `stats reset`; seconds where the name says time
+    uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
+    uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
+    uint64_t moves_to_cold, moves_to_warm, moves_within_lru
+    uint64_t hits_to_hot, hits_to_warm, hits_to_cold
+    uint64_t cmd_set, touch_hits, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval
+
+cdef struct Shard:
+    pthread_mutex_t lock
+    Arena *arena
+    Index index
+    Shard *all               # every shard of the store, this one included
+    uint32_t nshards
+    uint32_t number
+    uint32_t now             # store clock of the last operation, seconds
+    handle_t loose           # first of the items that are being received, linked by next and prev
+    uint32_t draining        # page being emptied in slices, 0 = none
+    uint32_t drained         # chunks of it looked at
+    uint32_t since_balance   # evictions since the last look at the balance between classes
+    uint64_t cas
+    uint64_t cas_step
+    uint64_t pages
+    uint64_t total_items
+    uint64_t bytes           # of live items
+    uint64_t evictions, reclaimed, direct_reclaims, rescued, slabs_moved, crawler_checked
+    uint64_t no_memory, too_large
+    bint no_evictions
+    SlabClass classes[320]
+
+cdef struct StoreC:
+    Arena arena
+    Shard *shards
+    uint32_t nshards         # a power of two
+    uint64_t max_item        # bytes of header, key, flags and value together
+    bint use_cas
+    int64_t reserved         # bytes of values being received; atomic
+    int64_t debt             # bytes a soft shrink still owes; atomic
+    int64_t revoked          # reservations were revoked since the engine last looked; atomic flag
+    int64_t flush_at         # store clock, seconds: a delayed flush; 0 = none; atomic
+    int64_t released_soft    # bytes given back since start; atomic
+    int64_t released_hard
+    uint32_t crawl           # page the expiry scan goes on with
+    uint32_t turn            # shard the next shrink begins with
+
+cdef inline Shard *shard_of(StoreC *s, uint64_t hash) noexcept nogil:
+    return &s.shards[(hash >> 44) & (s.nshards - 1)]

@@ -1,0 +1,214 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The store as an object: see store.pxd (and store.pyi for the docstrings of its face)."""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+import os
+
+from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
+from cacheserver.store.index cimport Hasher, index_close, index_open
+from cacheserver.store.item cimport HEADER
+from cacheserver.store.operations cimport (
+    NO_MEMORY,
+    NOT_STORED,
+    PUT_ADD,
+    PUT_APPEND,
+    PUT_CAS,
+    PUT_PREPEND,
+    PUT_REPLACE,
+    PUT_SET,
+    STORED,
+    TOO_LARGE,
+    EXISTS,
+    NOT_A_NUMBER,
+    NOT_FOUND,
+    Outcome,
+    PutMode,
+    View,
+    store_arith,
+    store_delete,
+    store_done,
+    store_flush,
+    store_get,
+    store_hash,
+    store_put,
+    store_tick,
+    store_touch,
+)
+from cacheserver.store.platform cimport atomic_get, pthread_mutex_destroy, pthread_mutex_init
+from cacheserver.store.receive cimport Reservation, store_commit, store_extend, store_reserve
+from cacheserver.store.release cimport release_hard, release_maintain, release_pay, release_soft
+from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
+from cacheserver.store.slab cimport slab_open
+from cacheserver.store.snapshot cimport store_snapshot
+
+cdef enum:
+    SPACE_SHIFT = 38         # 256 GiB of address space
+
+MODES = {"set": PUT_SET, "add": PUT_ADD, "replace": PUT_REPLACE, "append": PUT_APPEND, "prepend": PUT_PREPEND,
+         "cas": PUT_CAS}
+OUTCOMES = {STORED: "STORED", NOT_STORED: "NOT_STORED", EXISTS: "EXISTS", NOT_FOUND: "NOT_FOUND",
+            TOO_LARGE: "TOO_LARGE", NO_MEMORY: "NO_MEMORY", NOT_A_NUMBER: "NOT_A_NUMBER"}
+
+
+cdef int open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) except -1:
+    cdef uint64_t space = <uint64_t>s.arena.npages * (PAGE_SIZE // 16) // s.nshards
+    sh.arena = &s.arena
+    sh.all = s.shards
+    sh.nshards = s.nshards
+    sh.number = i
+    sh.cas = i
+    sh.cas_step = s.nshards
+    slab_open(sh)
+    pthread_mutex_init(&sh.lock, NULL)
+    if index_open(&sh.index, &s.arena, space, hasher) != 0:
+        raise MemoryError("the system refuses address space for the index: raise `ulimit -v`")
+    return 0
+
+
+cdef class Store:
+    def __cinit__(self, *, uint32_t shards=1, int64_t capacity=0, uint64_t max_item=1 << 20, bint evictions=True,
+                  bint cas=True):
+        cdef uint32_t i
+        cdef Hasher hasher
+        cdef bytes seed = os.urandom(16)
+        if shards < 1 or shards > SHARD_MAX or shards & (shards - 1):
+            raise ValueError(f"shards must be a power of two from 1 to {SHARD_MAX}, not {shards}")
+        if arena_open(&self.c.arena, <uint64_t>1 << SPACE_SHIFT, capacity) != 0:
+            raise MemoryError("the system refuses address space for the store: raise `ulimit -v`")
+        self.c.shards = <Shard *>calloc(shards, sizeof(Shard))
+        if self.c.shards == NULL:
+            raise MemoryError("no memory for the store's shards")
+        memcpy(&hasher, <const char *>seed, 16)
+        self.c.nshards = shards
+        self.c.max_item = max_item
+        self.c.use_cas = cas
+        for i in range(shards):
+            open_shard(&self.c, &self.c.shards[i], i, hasher)
+            self.c.shards[i].no_evictions = not evictions
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        if self.c.shards != NULL:
+            for i in range(self.c.nshards):
+                index_close(&self.c.shards[i].index)
+            free(self.c.shards)
+        arena_close(&self.c.arena)
+
+    @property
+    def wake_fd(self):
+        return self.c.arena.wake_fd
+
+    @wake_fd.setter
+    def wake_fd(self, int fd):
+        self.c.arena.wake_fd = fd
+
+    def grant(self, int64_t nbytes):
+        arena_grant(&self.c.arena, nbytes if nbytes > 0 else 0)
+
+    def shrink(self, int64_t target, bint hard):
+        cdef int64_t freed = 0
+        if target <= 0:
+            return 0
+        with nogil:
+            freed = release_hard(&self.c, target) if hard else release_soft(&self.c, target)
+        return freed
+
+    def pay(self, int64_t budget_us=1000):
+        cdef int64_t owed
+        if atomic_get(&self.c.debt) <= 0:
+            return 0
+        with nogil:
+            owed = release_pay(&self.c, budget_us * 1000)
+        return owed
+
+    def maintain(self, uint32_t now, int64_t budget_us=1000):
+        with nogil:
+            store_tick(&self.c, now)
+            release_maintain(&self.c, now, budget_us * 1000)
+            arena_wake(&self.c.arena)
+
+    def ledger(self):
+        cdef int64_t untouched = atomic_get(&self.c.arena.untouched)
+        return atomic_get(&self.c.arena.committed) - untouched, untouched
+
+    def freeable(self):
+        cdef int64_t n = atomic_get(&self.c.arena.committed) - atomic_get(&self.c.arena.untouched)
+        return n if n > 0 else 0
+
+    def take_revoked(self):
+        cdef bint revoked = self.c.revoked
+        self.c.revoked = 0
+        return revoked
+
+    def snapshot(self):
+        return store_snapshot(&self.c)
+
+    def flush(self):
+        with nogil:
+            store_flush(&self.c)
+
+    # one operation at a time, for tests and embedding programs; the server goes through the engine
+
+    def get(self, bytes key, uint32_t now=1):
+        cdef View v
+        cdef const char *k = key
+        cdef uint32_t n = len(key)
+        cdef uint64_t hash = store_hash(&self.c, k, n)
+        cdef bint hit
+        with nogil:
+            hit = store_get(&self.c, hash, k, n, now, &v)
+        if not hit:
+            return None
+        try:
+            return v.value[:v.nbytes], v.flags, v.cas
+        finally:
+            store_done(&v)
+
+    def put(self, str mode, bytes key, bytes value, uint32_t flags=0, uint32_t exptime=0, uint64_t cas=0, uint32_t now=1):
+        cdef const char *k = key
+        cdef const char *data = value
+        cdef uint32_t n = len(key), nbytes = len(value)
+        cdef uint64_t hash = store_hash(&self.c, k, n)
+        cdef PutMode m = MODES[mode]
+        cdef Outcome outcome
+        cdef Reservation r
+        with nogil:
+            if m == PUT_APPEND or m == PUT_PREPEND:
+                outcome = store_extend(&self.c, m, hash, k, n, data, nbytes, now)
+            elif HEADER + n + nbytes + 4 > CHUNK_MAX:
+                outcome = store_reserve(&self.c, hash, k, n, flags, exptime, nbytes, now, &r)
+                if outcome == STORED:
+                    memcpy(r.value, data, nbytes)
+                    r.received = nbytes
+                    outcome = store_commit(&self.c, &r, m, cas, now)
+            else:
+                outcome = store_put(&self.c, m, hash, k, n, flags, exptime, data, nbytes, cas, now)
+            arena_wake(&self.c.arena)
+        return OUTCOMES[outcome]
+
+    def delete(self, bytes key, uint32_t now=1):
+        cdef const char *k = key
+        cdef uint32_t n = len(key)
+        cdef Outcome outcome
+        with nogil:
+            outcome = store_delete(&self.c, store_hash(&self.c, k, n), k, n, now)
+        return outcome == STORED
+
+    def touch(self, bytes key, uint32_t exptime, uint32_t now=1):
+        cdef const char *k = key
+        cdef uint32_t n = len(key)
+        cdef Outcome outcome
+        with nogil:
+            outcome = store_touch(&self.c, store_hash(&self.c, k, n), k, n, exptime, now)
+        return outcome == STORED
+
+    def arith(self, bytes key, bint incr, uint64_t delta, uint32_t now=1):
+        cdef const char *k = key
+        cdef uint32_t n = len(key)
+        cdef uint64_t result = 0
+        cdef Outcome outcome
+        with nogil:
+            outcome = store_arith(&self.c, store_hash(&self.c, k, n), k, n, incr, delta, now, &result)
+        return result if outcome == STORED else OUTCOMES[outcome]
