@@ -6,9 +6,11 @@ Memory: Session lives inside its connection and is owned by it; Output is owned 
 passes it in; a Span's bytes belong to the store until its pin is given back.
 Threads: one Engine belongs to one worker; a Session is fed by that worker only.
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from cacheserver.store.store cimport Reservation, Store, StoreC
+from cacheserver.store.receive cimport Reservation
+from cacheserver.store.shard cimport StoreC
+from cacheserver.store.store cimport Store
 from protocol.buffer cimport WriteBuffer
 
 cdef enum:
@@ -36,22 +38,27 @@ cdef struct Output:
 
 cdef struct Session:
     uint8_t mode
-    uint8_t storing          # mode VALUE: which storage command
-    bint noreply
-    bint gets                # mode KEYS: reply with cas
-    bint touching            # mode KEYS: gat, gats
-    bint warm                # mode KEYS: the line began in an earlier feed
-    uint32_t tail            # mode VALUE: bytes of the closing CRLF seen
-    uint32_t exptime         # mode KEYS: gat
+    uint8_t storing          # VALUE: which PutMode
+    bint noreply             # VALUE
+    bint with_cas            # KEYS: gets, gats
+    bint touching            # KEYS: gat, gats
+    bint warm                # KEYS: replies to the line's first keys are out already
+    bint owes_error          # a revoked value's error line has not been sent yet
+    uint32_t exptime         # KEYS: for gat, store clock
+    uint32_t tail            # VALUE: bytes of the closing CRLF seen
     int64_t remaining        # VALUE, SWALLOW: bytes still to come
-    uint64_t number          # VALUE: cas unique
-    Reservation reservation
-    WriteBuffer command      # mode COMMAND: the line for Python
+    uint64_t cas             # VALUE
+    Reservation reservation  # VALUE
+    WriteBuffer command      # COMMAND: the line for Python
 
 cdef struct EngineC:
     StoreC *store
-    uint32_t now             # seconds, the store's clock; set by the reactor once a batch
-    uint64_t counters[64]
+    uint32_t now             # store clock, seconds; engine_tick() sets it
+    int64_t wall             # Unix time when the store clock showed 0
+    bint flush_enabled
+    char version[32]         # "VERSION a.b.c\r\n"
+    uint32_t nversion
+    uint64_t counters[32]
 
 cdef bint output_room(Output *out, size_t text, uint32_t spans) noexcept nogil
 cdef void output_reset(Output *out) noexcept nogil
@@ -70,5 +77,5 @@ cdef void engine_unpin(EngineC *e, uint64_t pin) noexcept nogil
 cdef class Engine:
     cdef EngineC c
     cdef readonly Store store
-    cdef object handler
+    cdef public object handler
     cdef bint run_command(self, Session *s, Output *out) except -1

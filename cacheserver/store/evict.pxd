@@ -10,6 +10,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.shard cimport Shard
 
+cdef enum EmptyHow:
+    EMPTY_ALL                # everything goes
+    EMPTY_COLD               # first pass of a rescue: see empty_page()
+    EMPTY_RESCUE             # second pass
+
 cdef uint64_t hash_of(Shard *sh, Item *it) noexcept nogil
 cdef bint link_item(Shard *sh, uint64_t hash, handle_t h, Item *it, uint32_t segment) noexcept nogil
 cdef void remove_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept nogil
@@ -17,6 +22,6 @@ cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil
 cdef uint32_t tail_age(Shard *sh, uint32_t cls) noexcept nogil
 cdef uint32_t coldest_class(Shard *sh) noexcept nogil
 cdef uint32_t victim_page(Shard *sh, uint32_t cls) noexcept nogil
-cdef uint32_t empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, bint rescue) noexcept nogil
+cdef void empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, EmptyHow how) noexcept nogil
 cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil
 cdef bint evict_coldest(Shard *sh) noexcept nogil

@@ -218,21 +218,22 @@ cdef uint32_t victim_page(Shard *sh, uint32_t cls) noexcept nogil:
     return 0
 
 
-cdef bint rescue_item(Shard *sh, uint32_t page, handle_t h, Item *it) noexcept nogil:
-    """Copy a live item of a closed page to another page of its class: into a hole, or, if it is in use, over a colder one."""
+cdef bint in_use(Item *it) noexcept nogil:
+    """Read more than once, or promoted: worth more than an item at the tail."""
+    return it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT == WARM
+
+
+cdef bint rescue_item(Shard *sh, uint32_t page, handle_t h, Item *it, bint displace) noexcept nogil:
+    """Copy a live item of a closed page into a hole of another page of its class; `displace`: make one at the tail."""
     cdef uint32_t cls = page_of(sh.arena, h).cls
     cdef SlabClass *k = &sh.classes[cls]
     cdef handle_t moved = slab_alloc(sh, cls)
     cdef Item *copy
     cdef Page *p
-    if moved == 0:
-        if not (it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT == WARM):
-            return False
-        if not evict_one(sh, cls, page):
-            return False
+    if moved == 0 and displace and evict_one(sh, cls, page):
         moved = slab_alloc(sh, cls)
-        if moved == 0:
-            return False
+    if moved == 0:
+        return False
     copy = item_at(sh.arena, moved)
     memcpy(copy, it, item_bytes(it))
     index_replace(&sh.index, hash_of(sh, it), h, moved)
@@ -245,12 +246,14 @@ cdef bint rescue_item(Shard *sh, uint32_t page, handle_t h, Item *it) noexcept n
     return True
 
 
-cdef uint32_t empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, bint rescue) noexcept nogil:
-    """Look at `count` chunks of a closed page from `begin` on and remove (or rescue) what lives there.
+cdef void empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, EmptyHow how) noexcept nogil:
+    """Take what lives in `count` chunks of a closed page, from `begin` on, off that page.
 
-    Returns the chunk to go on with; the page is done when that is its `bump`.
+    EMPTY_COLD removes what is not in use (a hole elsewhere saves it) and moves the rest out of the tail's way, so that
+    EMPTY_RESCUE, which comes after it, finds colder items than these at the tail to put them in the place of.
     """
     cdef Page *p = &sh.arena.pages[page]
+    cdef SlabClass *k = &sh.classes[p.cls]
     cdef uint32_t chunk, end = p.bump
     cdef handle_t h
     cdef Item *it
@@ -261,10 +264,14 @@ cdef uint32_t empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t coun
         it = item_at(sh.arena, h)
         if it.bits & STATE != LIVE or it.refs:
             continue
-        if rescue and not item_expired(it, sh.now) and rescue_item(sh, page, h, it):
-            continue
+        if how != EMPTY_ALL and not item_expired(it, sh.now):
+            if rescue_item(sh, page, h, it, how == EMPTY_RESCUE):
+                continue
+            if how == EMPTY_COLD and in_use(it):
+                lru_unlink(sh.arena, k, h, it)
+                lru_link(sh.arena, k, h, it, WARM)
+                continue
         evict_item(sh, h, it)
-    return end
 
 
 cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil:
@@ -275,7 +282,7 @@ cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil:
         evict_item(sh, page << CHUNK_BITS, item_at(sh.arena, page << CHUNK_BITS))
         return True
     slab_close_page(sh, page)
-    empty_page(sh, page, 0, p.bump, False)
+    empty_page(sh, page, 0, p.bump, EMPTY_ALL)
     emptied = p.used == 0
     slab_reopen_page(sh, page)
     return emptied

@@ -45,6 +45,7 @@ cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil
 cdef Outcome store_put(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
                        uint32_t exptime, const char *value, uint32_t nbytes, uint64_t cas, uint32_t now) noexcept nogil
 cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
+cdef void store_drop(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
 cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t exptime,
                          uint32_t now) noexcept nogil
 cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, bint incr, uint64_t delta,

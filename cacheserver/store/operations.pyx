@@ -287,6 +287,17 @@ cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nk
     return STORED if h else NOT_FOUND
 
 
+cdef void store_drop(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:
+    """Remove the value of a key whose new one could not be stored: a stale one must not survive. No command counts."""
+    cdef Shard *sh = shard_of(s, hash)
+    cdef handle_t h
+    pthread_mutex_lock(&sh.lock)
+    h = find_live(sh, hash, key, nkey, now)
+    if h:
+        remove_item(sh, hash, h, item_at(&s.arena, h))
+    pthread_mutex_unlock(&sh.lock)
+
+
 cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t exptime,
                          uint32_t now) noexcept nogil:
     cdef Shard *sh = shard_of(s, hash)

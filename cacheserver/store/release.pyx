@@ -16,6 +16,8 @@ from cacheserver.store.arena cimport (
     item_at,
 )
 from cacheserver.store.evict cimport (
+    EMPTY_COLD,
+    EMPTY_RESCUE,
     coldest_class,
     empty_page,
     evict_coldest,
@@ -166,8 +168,13 @@ cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
         sh.draining = page
         sh.drained = 0
     p = &s.arena.pages[page]
-    sh.drained = empty_page(sh, page, sh.drained, SLICE, True)
-    if sh.drained >= p.bump:
+    if sh.drained < p.bump:
+        empty_page(sh, page, sh.drained, SLICE, EMPTY_COLD)
+        sh.drained = min(sh.drained + SLICE, p.bump)
+    else:
+        empty_page(sh, page, sh.drained - p.bump, SLICE, EMPTY_RESCUE)
+        sh.drained += SLICE
+    if p.used == 0 or sh.drained >= 2 * p.bump:
         sh.draining = 0
         slab_reopen_page(sh, page)
     return True

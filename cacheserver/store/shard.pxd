@@ -54,7 +54,7 @@ cdef struct Shard:
     uint32_t now             # store clock of the last operation, seconds
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
-    uint32_t drained         # chunks of it looked at
+    uint32_t drained         # chunks of it looked at, in two passes
     uint32_t since_balance   # evictions since the last look at the balance between classes
     uint64_t cas
     uint64_t cas_step
