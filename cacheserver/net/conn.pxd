@@ -1,11 +1,12 @@
 # cython: language_level=3
 """One client's connection, the reactor's state, and what either may hold.
 
-Knows: file descriptors, the bytes a connection keeps (carry and unsent output), the budgets they count against, and that an
-engine session lives inside a connection. Must not know: asyncio, requests, items.
-Memory: ReactorC lives inside its Reactor object. It owns every Conn; a Conn owns its fd, its carry and its pieces. A piece
-either owns a heap block or holds an engine pin; it gives up exactly one of them exactly once.
-Threads: everything belongs to the reactor's own thread, except what stands under `lock`, `open` and Budget.used (atomic).
+Knows: file descriptors, the bytes a connection keeps (carry and unsent output), the budgets they count
+against, and that an engine session lives inside a connection. Must not know: asyncio, requests, items.
+Memory: ReactorC lives inside its Reactor object. It owns every Conn; a Conn owns its fd, its carry and its
+pieces. A piece either owns a heap block or holds an engine pin; it gives up exactly one of them exactly once.
+Threads: everything belongs to the reactor's own thread, except what stands under `lock`, `open` and
+Budget.used (atomic).
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -20,8 +20,9 @@ cdef enum:
 cdef class Budget:
     """A bound, in bytes, on what all connections of the reactors that share it may hold of one kind.
 
-    `limit` must be positive. Any thread may read `used`. A reactor that exceeds its share (limit / reactors) while the whole
-    is exceeded closes its own largest holders, so the whole stays below twice the limit at any time and settles below it.
+    `limit` must be positive. Any thread may read `used`. A reactor that exceeds its share (limit / reactors)
+    while the whole is exceeded closes its own largest holders, so the whole stays below twice the limit at
+    any time and settles below it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -84,7 +85,8 @@ cdef void budget_enforce(ReactorC *r) noexcept nogil:
 
 
 cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
-    """Take over the non-blocking socket `fd`. False: it could not be served and is closed; `open` is corrected."""
+    """Take over the non-blocking socket `fd`. False: it could not be served and is closed; `open` is
+    corrected."""
     cdef Conn *c = <Conn *>malloc(sizeof(Conn))
     cdef Conn **table
     cdef epoll_event event
@@ -126,7 +128,8 @@ cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
 
 
 cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
-    """Close the socket and give back all that the connection holds. The struct itself waits for conn_reap()."""
+    """Close the socket and give back all that the connection holds. The struct itself waits for
+    conn_reap()."""
     cdef Conn *last
     cdef epoll_event event
     if c.flags & DEAD:
@@ -206,7 +209,8 @@ cdef Conn *line_take(ReactorC *r, Line *line) noexcept nogil:
 
 
 cdef bint carry_keep(ReactorC *r, Conn *c, const char *p, size_t n) noexcept nogil:
-    """Make the carry exactly the `n` bytes at `p`, which may lie in the carry itself; False if memory is out."""
+    """Make the carry exactly the `n` bytes at `p`, which may lie in the carry itself; False if memory is
+    out."""
     cdef char *kept
     cdef size_t cap
     if n == 0:

@@ -2,9 +2,9 @@
 """Sending: one send or sendmsg a connection a batch, and what becomes of the bytes the kernel does not take.
 
 Knows: spans, pins, pieces. Must not know: reading, asyncio, requests.
-Memory: every pin that comes in with a span is given back here exactly once: when its bytes were sent, when they were copied,
-or when the connection went away; or it moves into a piece, and piece_done() gives it back. An item of several spans carries
-its pin on the last of them, so its spans are copied all or none.
+Memory: every pin that comes in with a span is given back here exactly once: when its bytes were sent, when
+they were copied, or when the connection went away; or it moves into a piece, and piece_done() gives it back.
+An item of several spans carries its pin on the last of them, so its spans are copied all or none.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free
@@ -13,8 +13,8 @@ from libc.string cimport memcpy, memset
 from cacheserver.engine cimport Span, engine_unpin, output_free, output_reset
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, HELD_MAX, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNREAD, UNSENT,
-    Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_watch, line_put, piece_done, piece_hold,
-    piece_pin,
+    Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_watch, line_put,
+    piece_done, piece_hold, piece_pin,
 )
 from cacheserver.net.linux cimport (
     EPOLLIN, EPOLLOUT, FIONREAD, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR,
@@ -28,7 +28,8 @@ cdef enum:
 
 
 cdef void flush_note(ReactorC *r, Conn *c, uint32_t first) noexcept nogil:
-    """Queue what `c` added to the output, from span `first` on. May flush: `c` may be dead or unsent afterwards."""
+    """Queue what `c` added to the output, from span `first` on. May flush: `c` may be dead or unsent
+    afterwards."""
     cdef uint32_t count = r.out.nspans - first
     cdef Queued *q
     if count == 0 and not c.flags & CLOSING:
@@ -86,8 +87,10 @@ cdef inline void give_back(ReactorC *r, Span *spans, uint32_t n) noexcept nogil:
             engine_unpin(r.engine, spans[i].pin)
 
 
-cdef bint transmit(ReactorC *r, Conn *c, Span *spans, uint32_t n, uint32_t *done, size_t *skip) noexcept nogil:
-    """Hand spans to the kernel: `done` of them went whole, `skip` bytes of the next. False: the connection is broken."""
+cdef bint transmit(ReactorC *r, Conn *c, Span *spans, uint32_t n, uint32_t *done,
+                   size_t *skip) noexcept nogil:
+    """Hand spans to the kernel: `done` of them went whole, `skip` bytes of the next. False: the connection
+    is broken."""
     cdef msghdr message
     cdef uint32_t count, i
     cdef size_t asked
@@ -132,7 +135,8 @@ cdef inline void *span_bytes(ReactorC *r, Span *s) noexcept nogil:
 
 
 cdef bint retain(ReactorC *r, Conn *c, Span *spans, uint32_t n, size_t skip) noexcept nogil:
-    """Keep spans less the first `skip` bytes: runs that may be copied as one block each, other items by their pins.
+    """Keep spans less the first `skip` bytes: runs that may be copied as one block each, other items by
+    their pins.
 
     False if memory is out; every pin is then given back or in a piece.
     """
@@ -168,7 +172,8 @@ cdef inline uint32_t item_end(Span *spans, uint32_t i, uint32_t n) noexcept nogi
 
 cdef uint32_t copy_run(ReactorC *r, Conn *c, Span *spans, uint32_t i, uint32_t n, size_t skip,
                        size_t *total) noexcept nogil:
-    """End of the longest run from span `i` to copy: all text, and items while connection and budget have room."""
+    """End of the longest run from span `i` to copy: all text, and items while connection and budget have
+    room."""
     cdef long long used = net_atomic_get(&r.held_budget.used)
     cdef uint32_t end, k
     cdef size_t size
@@ -194,7 +199,8 @@ cdef uint32_t copy_run(ReactorC *r, Conn *c, Span *spans, uint32_t i, uint32_t n
 
 
 cdef bint copy(ReactorC *r, Conn *c, Span *spans, uint32_t n, size_t skip, size_t total) noexcept nogil:
-    """Copy spans into one new block of `total` bytes and give their pins back; False (nothing changed) if memory is out."""
+    """Copy spans into one new block of `total` bytes and give their pins back; False (nothing changed) if
+    memory is out."""
     cdef Piece *p = piece_hold(r, c, total)
     cdef char *to
     cdef uint32_t i
@@ -210,7 +216,8 @@ cdef bint copy(ReactorC *r, Conn *c, Span *spans, uint32_t n, size_t skip, size_
 
 
 cdef void flush_more(ReactorC *r, Conn *c) noexcept nogil:
-    """The fd of an UNSENT connection has room: send on. When all is gone, read again, or close if that was asked for."""
+    """The fd of an UNSENT connection has room: send on. When all is gone, read again, or close if that was
+    asked for."""
     cdef msghdr message
     cdef Piece *p
     cdef uint32_t count = 0
@@ -270,8 +277,9 @@ cdef void emptied(ReactorC *r, Conn *c) noexcept nogil:
 cdef void finish(ReactorC *r, Conn *c) noexcept nogil:
     """Close a connection whose output is gone.
 
-    Closing with input unread makes the kernel send a reset, which may overtake the reply: such a connection only shuts its
-    write side and discards input until the client closes, or sweep() or the discarded bytes end it.
+    Closing with input unread makes the kernel send a reset, which may overtake the reply: such a connection
+    only shuts its write side and discards input until the client closes, or sweep() or the discarded bytes
+    end it.
     """
     cdef int unread = 0
     ioctl(c.fd, FIONREAD, &unread)

@@ -14,7 +14,8 @@ from cacheserver.net.linux cimport (
 
 
 cdef bint inbox_put(ReactorC *r, int fd) noexcept nogil:
-    """Hand over an accepted non-blocking socket, from any thread. False: the reactor is closed or memory is out; fd is closed."""
+    """Hand over an accepted non-blocking socket, from any thread. False: the reactor is closed or memory is
+    out; fd is closed."""
     cdef int *inbox
     cdef uint32_t cap
     cdef bint taken = False

@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""The system calls the reactor and the listener use, as declarations only: sockets, epoll, eventfd, a mutex, two atomics.
+"""The system calls the reactor and the listener use, as declarations only: sockets, epoll, eventfd, a mutex,
+two atomics.
 
 Knows: libc. Must not know: connections, the engine.
 """
@@ -90,8 +91,11 @@ cdef extern from "<time.h>" nogil:
 
 cdef extern from *:
     """
-    static inline long long net_atomic_add(long long *p, long long n) { return __atomic_add_fetch(p, n, __ATOMIC_RELAXED); }
-    static inline long long net_atomic_get(long long *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+    typedef long long net_count;
+    static inline net_count net_atomic_add(net_count *p, net_count n) {
+        return __atomic_add_fetch(p, n, __ATOMIC_RELAXED);
+    }
+    static inline net_count net_atomic_get(net_count *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
     """
     long long net_atomic_add(long long *p, long long n) nogil
     long long net_atomic_get(long long *p) nogil

@@ -4,11 +4,13 @@ from socket import socket
 from cacheserver.net.reactor import Reactor
 
 class Listener:
-    """Accepts for `sockets` (bound and listening) and deals the connections to `reactors` in turn. One thread.
+    """Accepts for `sockets` (bound and listening) and deals the connections to `reactors` in turn. One
+    thread.
 
     max_conns: open connections over all reactors from which on a client is refused (1 or more).
-    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching the sockets,
-    and after that time calls resume() and watches them again. The time doubles from 10 ms to 100 ms while it does not help.
+    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
+    the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
+    100 ms while it does not help.
     """
 
     @property
@@ -26,9 +28,11 @@ class Listener:
         on_pause: Callable[[float], object] | None = None,
     ) -> None: ...
     def accept_ready(self, index: int) -> int:
-        """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused ones included.
+        """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused
+        ones included.
 
-        Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses (see on_pause).
+        Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses
+        (see on_pause).
         """
 
     def resume(self) -> None:

@@ -1,8 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""Listening sockets: accept in a loop without the GIL, refuse what exceeds the connection limit, deal sockets to reactors.
+"""Listening sockets: accept in a loop without the GIL, refuse what exceeds the connection limit, deal
+sockets to reactors.
 
-Knows: accept, the limit, the reactors' inboxes. Must not know: the event loop (its owner adds and removes readers), requests.
-Memory: two small arrays of fds and reactors. Threads: all methods belong to the accepting thread; counters() to any.
+Knows: accept, the limit, the reactors' inboxes. Must not know: the event loop (its owner adds and removes
+readers), requests.
+Memory: two small arrays of fds and reactors.
+Threads: all methods belong to the accepting thread; counters() to any.
 """
 from collections.abc import Callable, Sequence
 from socket import socket
@@ -15,12 +18,13 @@ from libc.stdlib cimport calloc, free
 from cacheserver.net.conn cimport ReactorC
 from cacheserver.net.inbox cimport inbox_put
 from cacheserver.net.linux cimport (
-    CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_gettime, close, net_accept, net_atomic_get, recv, send, timespec,
+    CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_gettime, close, net_accept, net_atomic_get,
+    recv, send, timespec,
 )
 from cacheserver.net.reactor cimport Reactor
 
 cdef enum:
-    ACCEPT_MAX = 128         # connections accepted in one call, so that other sockets of the same loop get their turn
+    ACCEPT_MAX = 128         # connections accepted in one call; the loop has other things to watch
     REFUSED_INPUT = 4096     # bytes read from a refused client, so that closing does not reset the reply away
 
 cdef double PAUSE_FIRST = 0.01
@@ -47,8 +51,9 @@ cdef class Listener:
     """Accepts for `sockets` (bound, listening, non-blocking) and deals the connections to `reactors` in turn.
 
     max_conns: open connections over all reactors from which on a client is refused (1 or more).
-    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching the sockets,
-    and after that time calls resume() and watches them again. The time doubles from 10 ms to 100 ms while it does not help.
+    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
+    the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
+    100 ms while it does not help.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
@@ -97,9 +102,11 @@ cdef class Listener:
         free(self.targets)
 
     def accept_ready(self, index: int) -> int:
-        """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused ones included.
+        """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused
+        ones included.
 
-        Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses (see on_pause).
+        Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses
+        (see on_pause).
         """
         cdef int fd, accepted, error = 0
         if not 0 <= index < len(self.sockets):

@@ -1,10 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """The reactor: one epoll set of plaintext stream sockets (TCP, Unix), served in batches without the GIL.
 
-The event loop watches one file descriptor, the epoll set's own. Each wake-up serves every ready connection (see serve.pyx).
+The event loop watches one file descriptor, the epoll set's own. Each wake-up serves every ready connection
+(see serve.pyx).
 
 Knows: the life of the set and of its connections. Must not know: requests, items, asyncio.
-Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_ready(); adopt() may be called from any.
+Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_ready(); adopt() may be called
+from any.
 """
 import logging
 
@@ -19,7 +21,8 @@ from cacheserver.engine cimport (
 )
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, EVENTS_MAX, INPUT_ALONE, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNSENT,
-    Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, line_take, shared_carry, shared_held,
+    Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, line_take,
+    shared_carry, shared_held,
 )
 from cacheserver.net.flush cimport flush_all, flush_note
 from cacheserver.net.inbox cimport inbox_put, inbox_shut, inbox_take
@@ -87,8 +90,9 @@ cdef size_t relieve(ReactorC *r, bint hard, long long target) noexcept nogil:
 cdef class Reactor:
     """Serves stream sockets with one engine. All but adopt() and counters() belong to one thread.
 
-    max_input, max_output: bytes of unfinished input, and of unsent output, that all connections together may hold: a Budget
-    to share between reactors, a number for this reactor alone, or None for the process's own budgets (256 MiB, 64 MiB).
+    max_input, max_output: bytes of unfinished input, and of unsent output, that all connections together may
+    hold: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
+    budgets (256 MiB, 64 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
     """
 
@@ -99,8 +103,8 @@ cdef class Reactor:
         self.c.closed = True
         pthread_mutex_init(&self.c.lock, NULL)
 
-    def __init__(self, engine: Engine, *, max_input: Budget | int | None = None, max_output: Budget | int | None = None,
-                 idle_timeout: float = 0) -> None:
+    def __init__(self, engine: Engine, *, max_input: Budget | int | None = None,
+                 max_output: Budget | int | None = None, idle_timeout: float = 0) -> None:
         cdef epoll_event event
         if not self.c.closed or self.c.epoll_fd >= 0:
             raise RuntimeError("a reactor is set up once")
@@ -141,7 +145,8 @@ cdef class Reactor:
         return self.c.epoll_fd
 
     def adopt(self, fd: int) -> bool:
-        """Hand over an accepted non-blocking stream socket; any thread. False: the reactor is closed, and so is `fd` now."""
+        """Hand over an accepted non-blocking stream socket; any thread. False: the reactor is closed, and so
+        is `fd` now."""
         cdef int handle = fd
         cdef bint taken
         with nogil:
@@ -149,7 +154,8 @@ cdef class Reactor:
         return taken
 
     def on_ready(self) -> None:
-        """Serve everything that is ready. An exception of a command's handler closes its connection and is logged."""
+        """Serve everything that is ready. An exception of a command's handler closes its connection and is
+        logged."""
         if self.c.closed or self.busy:
             return
         self.busy = True
@@ -163,7 +169,8 @@ cdef class Reactor:
             self.end_batch()
 
     cdef int run_commands(self) except -1:
-        """Run queued commands, a bounded number of them; a connection's next requests follow each of its commands."""
+        """Run queued commands, a bounded number of them; a connection's next requests follow each of its
+        commands."""
         cdef ReactorC *r = &self.c
         cdef Conn *c
         cdef uint32_t first
@@ -207,7 +214,8 @@ cdef class Reactor:
                 eventfd_write(self.c.wake_fd, 1)
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle too long; call it about once a second. `now`: seconds of any clock that never goes back."""
+        """Close what has been idle too long; call it about once a second. `now`: seconds of any clock that
+        never goes back."""
         cdef double at = now
         if self.c.closed:
             return
@@ -219,8 +227,9 @@ cdef class Reactor:
     def relieve(self, hard: bool, target: int | None = None) -> int:
         """Let go of store memory that connections hold; returns the bytes unpinned.
 
-        Always: acknowledge the revoked reservations of half-received values. hard: also close the connections whose unsent
-        output is pinned in the store, largest first, until `target` bytes are unpinned (None: all).
+        Always: acknowledge the revoked reservations of half-received values. hard: also close the
+        connections whose unsent output is pinned in the store, largest first, until `target` bytes are
+        unpinned (None: all).
         """
         cdef long long wanted = -1 if target is None else target
         cdef bint now = hard
@@ -261,7 +270,8 @@ cdef class Reactor:
         return net_atomic_get(&self.c.open)
 
     def counters(self) -> dict[str, int]:
-        """Counters, and gauges of the bytes held now; any thread (another thread's view may lag by a batch)."""
+        """Counters, and gauges of the bytes held now; any thread (another thread's view may lag by a
+        batch)."""
         return {
             "curr_connections": net_atomic_get(&self.c.open),
             "bytes_read": self.c.bytes_read,

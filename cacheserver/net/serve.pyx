@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """One batch: take the ready connections, receive and execute for all of them, then send for all.
 
-Knows: when to read, when not to, and how much work one connection gets in one wake-up; level-triggered events bring back
-what is left over. Must not know: requests, items, asyncio.
+Knows: when to read, when not to, and how much work one connection gets in one wake-up; level-triggered
+events bring back what is left over. Must not know: requests, items, asyncio.
 Memory: see conn.pxd. Threads: the reactor's own, without the GIL.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -15,7 +15,8 @@ from cacheserver.engine cimport (
     engine_feed, engine_received, engine_target, engine_tick,
 )
 from cacheserver.net.conn cimport (
-    CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME, UNREAD, UNSENT,
+    CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
+    UNREAD, UNSENT,
     Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, line_put, line_take,
 )
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
@@ -28,8 +29,10 @@ cdef enum:
     LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
 
 
-cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n, uint32_t first) noexcept nogil:
-    """Do as the engine said after a feed: keep the unconsumed `rest`, queue the output from span `first` on."""
+cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n,
+                 uint32_t first) noexcept nogil:
+    """Do as the engine said after a feed: keep the unconsumed `rest`, queue the output from span `first`
+    on."""
     if answer == FEED_CLOSE:
         c.flags |= CLOSING
         if n:
@@ -48,7 +51,8 @@ cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n, 
 
 
 cdef void feed_carry(ReactorC *r, Conn *c) noexcept nogil:
-    """Feed what the connection kept, in place; the engine may have output waiting even where that is nothing."""
+    """Feed what the connection kept, in place; the engine may have output waiting even where that is
+    nothing."""
     cdef uint32_t first = r.out.nspans
     cdef size_t used = 0, n = c.ncarry
     cdef const char *input = c.carry if n else r.input
@@ -69,7 +73,8 @@ cdef void feed_input(ReactorC *r, Conn *c, const char *input, size_t n) noexcept
 
 
 cdef void no_input(ReactorC *r, Conn *c, ssize_t got) noexcept nogil:
-    """A receive brought nothing: end of the client's input (0), nothing there, or a broken connection (negative)."""
+    """A receive brought nothing: end of the client's input (0), nothing there, or a broken connection
+    (negative)."""
     if got < 0:
         if errno != EAGAIN and errno != EINTR:
             conn_destroy(r, c)
