@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -27,7 +28,7 @@ class Rig:
         self._clients: list[socket.socket] = []
 
     def connect(self, *, rcvbuf: int = 0, sndbuf: int = 0) -> socket.socket:
-        """A TCP client; rcvbuf is the client's, sndbuf the server's buffer in bytes (0: the system's choice)."""
+        """A TCP client; rcvbuf is its own buffer, sndbuf the server's, in bytes (0: the system's choice)."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             client = socket.socket()
             if rcvbuf:
@@ -62,22 +63,21 @@ class Rig:
         while self.pump_once():
             assert time.monotonic() < until, "the reactor spins"
 
-    def pump(self, done: Callable[[], bool]) -> None:
-        """Wake-ups until `done`."""
+    def pump(self, done: Callable[[], bool], client: socket.socket | None = None) -> None:
+        """Wake-ups until `done`, which is asked again whenever the reactor or the client has something."""
         until = time.monotonic() + PATIENCE
+        watched = [self.reactor.fileno(), *([client] if client else [])]
         while not done():
             assert time.monotonic() < until, "waited in vain"
-            if select.select([self.reactor.fileno()], [], [], 0.005)[0]:
+            if self.reactor.fileno() in select.select(watched, [], [], 0.01)[0]:
                 self.reactor.on_ready()
 
     def send(self, client: socket.socket, data: bytes, piece: int = 1 << 30) -> None:
         """Send all of `data` in pieces of at most `piece` bytes, each with the wake-ups it causes."""
         view = memoryview(data)
         while view:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 view = view[client.send(view[:piece]) :]
-            except BlockingIOError:
-                pass
             self.pump_all()
 
     def read(self, client: socket.socket, n: int, piece: int = 1 << 16) -> bytes:
@@ -94,7 +94,7 @@ class Rig:
             return len(data) == n
 
         if n:
-            self.pump(more)
+            self.pump(more, client)
         return bytes(data)
 
     def read_to_end(self, client: socket.socket) -> bytes:
@@ -109,7 +109,7 @@ class Rig:
             data.extend(part)
             return not part
 
-        self.pump(more)
+        self.pump(more, client)
         return bytes(data)
 
     def ask(self, client: socket.socket, request: bytes, reply: bytes) -> None:
