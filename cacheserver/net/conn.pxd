@@ -1,0 +1,136 @@
+# cython: language_level=3
+"""One client's connection, the reactor's state, and what either may hold.
+
+Knows: file descriptors, the bytes a connection keeps (carry and unsent output), the budgets they count
+against, and that an engine session lives inside a connection. Must not know: asyncio, requests, items.
+Memory: ReactorC lives inside its Reactor object. It owns every Conn; a Conn owns its fd, its carry and its
+pieces. A piece either owns a heap block or holds an engine pin; it gives up exactly one of them exactly once.
+Threads: everything belongs to the reactor's own thread, except what stands under `lock`, `open` and
+Budget.used (atomic).
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from cacheserver.engine cimport EngineC, Output, Session
+from cacheserver.net.linux cimport epoll_event, iovec, pthread_mutex_t
+
+cdef enum:
+    INPUT_ALONE = 262144     # bytes of one recv when one connection is ready
+    INPUT_SHARED = 65536     # bytes of one recv when several are
+    DIRECT_MAX = 262144      # bytes of one recv straight into a value
+    DIRECT_TURNS = 4         # such recvs for one connection in one wake-up
+    EVENTS_MAX = 1024        # events taken in one wake-up
+    QUEUE_MAX = 2048         # replies waiting for the end of the batch
+    IOV_COUNT = 1024         # entries of one sendmsg (the kernel's UIO_MAXIOV)
+    HELD_MAX = 1048576       # unsent bytes one connection copies before it keeps pins instead
+
+cdef enum Flag:
+    UNSENT = 1               # output is kept: the fd is watched for room, nothing is read
+    RESUME = 2               # the engine paused: feed the carry again once the output is gone
+    COMMAND = 4              # a command waits for Python
+    CLOSING = 8              # close as soon as the output is gone
+    UNREAD = 16              # with CLOSING: the client is still sending, so linger
+    LINGER = 32              # the write side is shut: discard input until the client closes
+    DEAD = 64                # destroyed; the struct stays until no event, queue or line can name it
+    LISTED = 128             # stands in a Line
+
+cdef struct Piece:
+    char *base               # first unsent byte
+    char *block              # heap block to free when sent; NULL where the bytes are the engine's
+    size_t len               # unsent bytes
+    size_t size              # bytes of the block
+    uint64_t pin             # 0, or the pin to give back when sent
+
+cdef struct Conn:
+    int fd
+    uint32_t slot            # index in ReactorC.table
+    uint32_t flags
+    uint32_t watched         # events the epoll set holds for the fd
+    double last              # ReactorC.clock when bytes last moved
+    char *carry              # input that the engine has not consumed
+    size_t ncarry            # bytes of it
+    size_t carry_cap
+    Piece *pieces            # unsent output in the order of the wire: pieces[head:npieces]
+    uint32_t head
+    uint32_t npieces
+    uint32_t pieces_cap
+    size_t held              # bytes of heap blocks in pieces
+    size_t pinned            # unsent bytes that pieces leave in the store
+    size_t discarded         # LINGER: bytes thrown away
+    Conn *next               # in a Line, or in the list of the dead
+    Session session
+
+cdef struct Line:            # connections that wait for their turn, first come first served
+    Conn *head
+    Conn *tail
+
+cdef struct Queued:          # Output.spans[first:first + count] belong to conn
+    Conn *conn
+    uint32_t first
+    uint32_t count
+
+cdef struct BudgetC:
+    long long limit          # bytes
+    long long used           # bytes, atomic
+    long long parties        # reactors that share it, atomic
+
+cdef struct ReactorC:
+    EngineC *engine
+    int epoll_fd
+    int wake_fd              # eventfd in the epoll set: the inbox has something, or a Line has
+    Conn **table             # every open connection, dense
+    uint32_t count
+    uint32_t table_cap
+    Conn *dead
+    Line resume
+    Line command
+    char *input              # CARRY_MAX bytes of room, then INPUT_ALONE bytes
+    Output out               # of all connections of this batch
+    Queued *queue
+    uint32_t queued
+    iovec *iov
+    epoll_event *events
+    BudgetC *held_budget
+    BudgetC *carry_budget
+    long long held_bytes     # unsent output copied to the heap
+    long long pinned_bytes   # unsent output left in the store
+    long long carry_bytes    # input kept for connections
+    double clock             # seconds since the first sweep; moved by sweep() only
+    double swept             # the `now` of the last sweep; negative before the first
+    bint draining
+    bint closed
+    pthread_mutex_t lock     # guards inbox, ninbox, inbox_cap, inbox_shut
+    int *inbox               # accepted fds that this thread has not taken over yet
+    uint32_t ninbox
+    uint32_t inbox_cap
+    bint inbox_shut
+    long long open           # connections of the table and the inbox, atomic
+    uint64_t bytes_read
+    uint64_t bytes_written
+    uint64_t conn_yields
+    uint64_t idle_kicks
+    uint64_t budget_kicks
+    uint64_t pressure_kicks
+
+cdef class Budget:
+    cdef BudgetC c
+
+cdef Budget shared_held, shared_carry
+
+cdef bint conn_open(ReactorC *r, int fd) noexcept nogil
+cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil
+cdef void conn_reap(ReactorC *r) noexcept nogil
+cdef bint conn_watch(ReactorC *r, Conn *c, uint32_t events) noexcept nogil
+
+cdef void line_put(Line *line, Conn *c) noexcept nogil
+cdef Conn *line_take(ReactorC *r, Line *line) noexcept nogil
+
+cdef bint carry_keep(ReactorC *r, Conn *c, const char *p, size_t n) noexcept nogil
+cdef void carry_drop(ReactorC *r, Conn *c) noexcept nogil
+
+cdef Piece *piece_hold(ReactorC *r, Conn *c, size_t n) noexcept nogil
+cdef bint piece_pin(ReactorC *r, Conn *c, const char *base, size_t n, uint64_t pin) noexcept nogil
+cdef void piece_done(ReactorC *r, Conn *c, Piece *p) noexcept nogil
+
+cdef void budget_join(BudgetC *b, long long parties) noexcept nogil
+cdef void budget_enforce(ReactorC *r) noexcept nogil

@@ -1,0 +1,303 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Connections: opening, destroying, the input and output they keep, and the budgets that bound it.
+
+Knows: epoll, the heap, engine pins. Must not know: when to read or to send, asyncio, requests.
+Memory and threads: see conn.pxd.
+"""
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
+
+from cacheserver.engine cimport engine_unpin, session_close, session_open
+from cacheserver.net.linux cimport (
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, TCP_NODELAY, TCP_NOTSENT_LOWAT,
+    close, epoll_ctl, net_atomic_add, net_atomic_get, setsockopt,
+)
+
+cdef enum:
+    NOTSENT_LOWAT = 131072   # bytes the kernel takes beyond what the peer's window allows
+
+
+cdef class Budget:
+    """A bound, in bytes, on what all connections of the reactors that share it may hold of one kind.
+
+    `limit` must be positive. Any thread may read `used`. A reactor that exceeds its share (limit / reactors)
+    while the whole is exceeded closes its own largest holders, so the whole stays below twice the limit at
+    any time and settles below it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        if limit <= 0:
+            raise ValueError(f"a budget must be positive, not {limit} bytes")
+        self.c.limit = limit
+
+    @property
+    def limit(self) -> int:
+        return self.c.limit
+
+    @property
+    def used(self) -> int:
+        return net_atomic_get(&self.c.used)
+
+
+shared_held = Budget(64 << 20)
+shared_carry = Budget(256 << 20)
+
+
+cdef void budget_join(BudgetC *b, long long parties) noexcept nogil:
+    """Count a reactor in (1) or out (-1)."""
+    net_atomic_add(&b.parties, parties)
+
+
+cdef inline void charge(BudgetC *b, long long *own, long long n) noexcept nogil:
+    own[0] += n
+    net_atomic_add(&b.used, n)
+
+
+cdef inline bint exceeded(BudgetC *b, long long own) noexcept nogil:
+    cdef long long parties
+    if net_atomic_get(&b.used) <= b.limit:
+        return False
+    parties = net_atomic_get(&b.parties)
+    return own * (parties if parties > 0 else 1) > b.limit
+
+
+cdef void budget_enforce(ReactorC *r) noexcept nogil:
+    """Close this reactor's largest holders while it exceeds its share of an exceeded budget."""
+    cdef Conn *worst
+    cdef Conn *c
+    cdef uint32_t i
+    while exceeded(r.held_budget, r.held_bytes):
+        worst = r.table[0]
+        for i in range(1, r.count):
+            c = r.table[i]
+            if c.held > worst.held:
+                worst = c
+        r.budget_kicks += 1
+        conn_destroy(r, worst)
+    while exceeded(r.carry_budget, r.carry_bytes):
+        worst = r.table[0]
+        for i in range(1, r.count):
+            c = r.table[i]
+            if c.carry_cap > worst.carry_cap:
+                worst = c
+        r.budget_kicks += 1
+        conn_destroy(r, worst)
+
+
+cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
+    """Take over the non-blocking socket `fd`. False: it could not be served and is closed; `open` is
+    corrected."""
+    cdef Conn *c = <Conn *>malloc(sizeof(Conn))
+    cdef Conn **table
+    cdef epoll_event event
+    cdef uint32_t cap
+    cdef int on = 1
+    cdef int lowat = NOTSENT_LOWAT
+    if c != NULL and r.count == r.table_cap:
+        cap = r.table_cap * 2 if r.table_cap else 64
+        table = <Conn **>realloc(r.table, cap * sizeof(Conn *))
+        if table == NULL:
+            free(c)
+            c = NULL
+        else:
+            r.table = table
+            r.table_cap = cap
+    if c == NULL:
+        close(fd)
+        net_atomic_add(&r.open, -1)
+        return False
+    memset(c, 0, sizeof(Conn))
+    # A Unix socket refuses both; nothing depends on the answer.
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat))
+    event.events = EPOLLIN
+    event.data.ptr = c
+    if epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0:
+        free(c)
+        close(fd)
+        net_atomic_add(&r.open, -1)
+        return False
+    c.fd = fd
+    c.watched = EPOLLIN
+    c.last = r.clock
+    c.slot = r.count
+    session_open(&c.session)
+    r.table[r.count] = c
+    r.count += 1
+    return True
+
+
+cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
+    """Close the socket and give back all that the connection holds. The struct itself waits for
+    conn_reap()."""
+    cdef Conn *last
+    cdef epoll_event event
+    if c.flags & DEAD:
+        return
+    session_close(r.engine, &c.session)
+    carry_drop(r, c)
+    while c.head < c.npieces:
+        piece_done(r, c, &c.pieces[c.head])
+        c.head += 1
+    free(c.pieces)
+    c.pieces = NULL
+    # Explicitly: a forked child that still has the fd would keep its events, and this address, in the set.
+    epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
+    close(c.fd)
+    c.fd = -1
+    r.count -= 1
+    last = r.table[r.count]
+    last.slot = c.slot
+    r.table[c.slot] = last
+    net_atomic_add(&r.open, -1)
+    c.flags |= DEAD
+    if not c.flags & LISTED:
+        c.next = r.dead
+        r.dead = c
+
+
+cdef void conn_reap(ReactorC *r) noexcept nogil:
+    """Free the destroyed connections; called where no event and no queue entry of a batch can name them."""
+    cdef Conn *c
+    while r.dead != NULL:
+        c = r.dead
+        r.dead = c.next
+        free(c)
+
+
+cdef bint conn_watch(ReactorC *r, Conn *c, uint32_t events) noexcept nogil:
+    """Watch for `events` from now on; False when the system refuses."""
+    cdef epoll_event event
+    if c.watched == events:
+        return True
+    event.events = events
+    event.data.ptr = c
+    if epoll_ctl(r.epoll_fd, EPOLL_CTL_MOD, c.fd, &event) != 0:
+        return False
+    c.watched = events
+    return True
+
+
+cdef void line_put(Line *line, Conn *c) noexcept nogil:
+    """Put a connection at the line's end, unless it stands in one."""
+    if c.flags & LISTED:
+        return
+    c.flags |= LISTED
+    c.next = NULL
+    if line.tail == NULL:
+        line.head = c
+    else:
+        line.tail.next = c
+    line.tail = c
+
+
+cdef Conn *line_take(ReactorC *r, Line *line) noexcept nogil:
+    """The first living connection of the line, or NULL."""
+    cdef Conn *c
+    while line.head != NULL:
+        c = line.head
+        line.head = c.next
+        if line.head == NULL:
+            line.tail = NULL
+        c.next = NULL
+        c.flags &= ~<uint32_t>LISTED
+        if not c.flags & DEAD:
+            return c
+        c.next = r.dead
+        r.dead = c
+    return NULL
+
+
+cdef bint carry_keep(ReactorC *r, Conn *c, const char *p, size_t n) noexcept nogil:
+    """Make the carry exactly the `n` bytes at `p`, which may lie in the carry itself; False if memory is
+    out."""
+    cdef char *kept
+    cdef size_t cap
+    if n == 0:
+        carry_drop(r, c)
+        return True
+    if c.carry_cap >= n and c.carry_cap <= n * 4 + 4096:
+        memmove(c.carry, p, n)
+    else:
+        cap = (n + 255) & ~<size_t>255
+        kept = <char *>malloc(cap)
+        if kept == NULL:
+            return False
+        memcpy(kept, p, n)
+        carry_drop(r, c)
+        c.carry = kept
+        c.carry_cap = cap
+        charge(r.carry_budget, &r.carry_bytes, <long long>cap)
+    c.ncarry = n
+    return True
+
+
+cdef void carry_drop(ReactorC *r, Conn *c) noexcept nogil:
+    if c.carry == NULL:
+        return
+    free(c.carry)
+    charge(r.carry_budget, &r.carry_bytes, -<long long>c.carry_cap)
+    c.carry = NULL
+    c.ncarry = c.carry_cap = 0
+
+
+cdef Piece *piece_add(Conn *c) noexcept nogil:
+    """A zeroed piece at the end of the unsent output; NULL if memory is out."""
+    cdef Piece *pieces
+    cdef uint32_t cap
+    if c.npieces == c.pieces_cap:
+        cap = c.pieces_cap * 2 if c.pieces_cap else 4
+        pieces = <Piece *>realloc(c.pieces, cap * sizeof(Piece))
+        if pieces == NULL:
+            return NULL
+        c.pieces = pieces
+        c.pieces_cap = cap
+    memset(&c.pieces[c.npieces], 0, sizeof(Piece))
+    c.npieces += 1
+    return &c.pieces[c.npieces - 1]
+
+
+cdef Piece *piece_hold(ReactorC *r, Conn *c, size_t n) noexcept nogil:
+    """Add a piece with a heap block of `n` bytes for the caller to fill; NULL if memory is out."""
+    cdef char *block = <char *>malloc(n if n else 1)
+    cdef Piece *p
+    if block == NULL:
+        return NULL
+    p = piece_add(c)
+    if p == NULL:
+        free(block)
+        return NULL
+    p.base = p.block = block
+    p.len = p.size = n
+    c.held += n
+    charge(r.held_budget, &r.held_bytes, <long long>n)
+    return p
+
+
+cdef bint piece_pin(ReactorC *r, Conn *c, const char *base, size_t n, uint64_t pin) noexcept nogil:
+    """Add a piece that leaves its bytes in the store; False if memory is out (the pin stays the caller's)."""
+    cdef Piece *p = piece_add(c)
+    if p == NULL:
+        return False
+    p.base = <char *>base
+    p.len = n
+    p.pin = pin
+    c.pinned += n
+    r.pinned_bytes += <long long>n
+    return True
+
+
+cdef void piece_done(ReactorC *r, Conn *c, Piece *p) noexcept nogil:
+    """Give back what a piece holds: it was sent, or never will be."""
+    if p.block != NULL:
+        free(p.block)
+        p.block = NULL
+        c.held -= p.size
+        charge(r.held_budget, &r.held_bytes, -<long long>p.size)
+    else:
+        c.pinned -= p.len
+        r.pinned_bytes -= <long long>p.len
+        if p.pin:
+            engine_unpin(r.engine, p.pin)
+            p.pin = 0
+    p.len = 0

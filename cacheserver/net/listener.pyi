@@ -1,0 +1,46 @@
+from collections.abc import Callable, Sequence
+from socket import socket
+
+from cacheserver.net.reactor import Reactor
+
+class Listener:
+    """Accepts for `sockets` (bound and listening) and deals the connections to `reactors` in turn. One
+    thread.
+
+    max_conns: open connections over all reactors from which on a client is refused (1 or more).
+    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
+    the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
+    100 ms while it does not help.
+    """
+
+    @property
+    def sockets(self) -> tuple[socket, ...]: ...
+    @property
+    def reactors(self) -> tuple[Reactor, ...]: ...
+    @property
+    def paused(self) -> bool: ...
+    def __init__(
+        self,
+        sockets: Sequence[socket],
+        reactors: Sequence[Reactor],
+        *,
+        max_conns: int,
+        on_pause: Callable[[float], object] | None = None,
+    ) -> None: ...
+    def accept_ready(self, index: int) -> int:
+        """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused
+        ones included.
+
+        Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses
+        (see on_pause).
+        """
+
+    def resume(self) -> None:
+        """Accept again after a pause; harmless otherwise."""
+
+    def stop(self) -> None:
+        """Accept nothing more, for good. The sockets stay the owner's to close."""
+
+    def counters(self) -> dict[str, int]:
+        """memcached's total_connections, rejected_connections, accepting_conns, listen_disabled_num,
+        time_in_listen_disabled_us; any thread."""

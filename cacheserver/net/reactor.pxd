@@ -1,0 +1,15 @@
+# cython: language_level=3
+"""The reactor's C face; an accepted socket goes to inbox_put(&reactor.c, fd)."""
+from cacheserver.engine cimport Engine
+from cacheserver.net.conn cimport Budget, ReactorC
+
+cdef class Reactor:
+    cdef ReactorC c
+    cdef readonly Engine engine
+    cdef Budget held_budget
+    cdef Budget carry_budget
+    cdef double idle_timeout
+    cdef bint busy
+    cdef bint close_asked
+    cdef int run_commands(self) except -1
+    cdef void end_batch(self) noexcept

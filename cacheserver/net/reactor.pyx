@@ -1,0 +1,328 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The reactor: one epoll set of plaintext stream sockets (TCP, Unix), served in batches without the GIL.
+
+The event loop watches one file descriptor, the epoll set's own. Each wake-up serves every ready connection
+(see serve.pyx).
+
+Knows: the life of the set and of its connections. Must not know: requests, items, asyncio.
+Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_ready(); adopt() may be called
+from any.
+"""
+import logging
+
+cimport cython
+from libc.errno cimport errno
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free, malloc
+
+from cacheserver.engine cimport (
+    CARRY_MAX, FEED_CLOSE, Engine, engine_revoked, engine_target, output_free,
+)
+from cacheserver.net.conn cimport (
+    CLOSING, COMMAND, DEAD, EVENTS_MAX, INPUT_ALONE, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNSENT,
+    Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, line_take,
+    shared_carry, shared_held,
+)
+from cacheserver.net.flush cimport flush_all, flush_note
+from cacheserver.net.inbox cimport inbox_put, inbox_shut, inbox_take
+from cacheserver.net.linux cimport (
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN,
+    close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
+    pthread_mutex_destroy, pthread_mutex_init,
+)
+from cacheserver.net.serve cimport end_drained, feed_carry, serve, settle
+
+log = logging.getLogger("cacheserver.net")
+
+cdef enum:
+    COMMAND_TURNS = 64       # commands for Python in one wake-up
+    LINGER_SECONDS = 2       # how long a closing connection waits for its client to stop sending
+    CLOSING_SECONDS = 10     # how long the last output of a closing connection may make no progress
+
+
+cdef void sweep(ReactorC *r, double now, double timeout) noexcept nogil:
+    cdef uint32_t i = r.count
+    cdef Conn *c
+    cdef double idle
+    if r.swept >= 0 and now > r.swept:
+        r.clock += now - r.swept
+    r.swept = now
+    while i > 0:
+        i -= 1
+        c = r.table[i]
+        idle = r.clock - c.last
+        if c.flags & LINGER:
+            if idle >= LINGER_SECONDS:
+                conn_destroy(r, c)
+        elif c.flags & CLOSING:
+            if idle >= CLOSING_SECONDS:
+                conn_destroy(r, c)
+        elif timeout > 0 and idle >= timeout:
+            r.idle_kicks += 1
+            conn_destroy(r, c)
+    budget_enforce(r)
+
+
+cdef size_t relieve(ReactorC *r, bint hard, long long target) noexcept nogil:
+    """See Reactor.relieve()."""
+    cdef uint32_t i
+    cdef Conn *c
+    cdef Conn *worst
+    cdef size_t room, released = 0
+    for i in range(r.count):
+        c = r.table[i]
+        if engine_revoked(r.engine, &c.session):
+            engine_target(r.engine, &c.session, &room)
+    while hard and r.pinned_bytes > 0 and (target < 0 or <long long>released < target):
+        worst = r.table[0]
+        for i in range(1, r.count):
+            c = r.table[i]
+            if c.pinned > worst.pinned:
+                worst = c
+        released += worst.pinned
+        r.pressure_kicks += 1
+        conn_destroy(r, worst)
+    return released
+
+
+@cython.no_gc_clear  # closing gives pins back to the engine, so the engine must outlive it
+cdef class Reactor:
+    """Serves stream sockets with one engine. All but adopt() and counters() belong to one thread.
+
+    max_input, max_output: bytes of unfinished input, and of unsent output, that all connections together may
+    hold: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
+    budgets (256 MiB, 64 MiB).
+    idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
+    """
+
+    def __cinit__(self) -> None:
+        self.c.epoll_fd = self.c.wake_fd = -1
+        self.c.swept = -1
+        self.c.inbox_shut = True
+        self.c.closed = True
+        pthread_mutex_init(&self.c.lock, NULL)
+
+    def __init__(self, engine: Engine, *, max_input: Budget | int | None = None,
+                 max_output: Budget | int | None = None, idle_timeout: float = 0) -> None:
+        cdef epoll_event event
+        if not self.c.closed or self.c.epoll_fd >= 0:
+            raise RuntimeError("a reactor is set up once")
+        if idle_timeout < 0:
+            raise ValueError(f"idle_timeout must not be negative, not {idle_timeout} s")
+        self.engine = engine
+        self.c.engine = &engine.c
+        self.idle_timeout = idle_timeout
+        self.carry_budget = as_budget(max_input, shared_carry)
+        self.held_budget = as_budget(max_output, shared_held)
+        self.c.carry_budget = &self.carry_budget.c
+        self.c.held_budget = &self.held_budget.c
+        self.c.input = <char *>malloc(CARRY_MAX + INPUT_ALONE)
+        self.c.queue = <Queued *>calloc(QUEUE_MAX, sizeof(Queued))
+        self.c.iov = <iovec *>calloc(IOV_COUNT, sizeof(iovec))
+        self.c.events = <epoll_event *>calloc(EVENTS_MAX, sizeof(epoll_event))
+        if self.c.input == NULL or self.c.queue == NULL or self.c.iov == NULL or self.c.events == NULL:
+            raise MemoryError("no memory for a reactor's buffers")
+        self.c.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+        self.c.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.c.epoll_fd < 0 or self.c.wake_fd < 0:
+            raise OSError(errno, "cannot create an epoll set; raise the limit of open files (ulimit -n)")
+        event.events = EPOLLIN
+        event.data.ptr = NULL
+        if epoll_ctl(self.c.epoll_fd, EPOLL_CTL_ADD, self.c.wake_fd, &event) != 0:
+            raise OSError(errno, "cannot watch the reactor's own eventfd")
+        budget_join(self.c.held_budget, 1)
+        budget_join(self.c.carry_budget, 1)
+        self.c.closed = False
+        self.c.inbox_shut = False
+
+    def __dealloc__(self) -> None:
+        shut(&self.c)
+        pthread_mutex_destroy(&self.c.lock)
+
+    def fileno(self) -> int:
+        """The epoll set: readable whenever on_ready() has something to do."""
+        return self.c.epoll_fd
+
+    def adopt(self, fd: int) -> bool:
+        """Hand over an accepted non-blocking stream socket; any thread. False: the reactor is closed, and so
+        is `fd` now."""
+        cdef int handle = fd
+        cdef bint taken
+        with nogil:
+            taken = inbox_put(&self.c, handle)
+        return taken
+
+    def on_ready(self) -> None:
+        """Serve everything that is ready. An exception of a command's handler closes its connection and is
+        logged."""
+        if self.c.closed or self.busy:
+            return
+        self.busy = True
+        try:
+            with nogil:
+                serve(&self.c)
+            if self.c.command.head != NULL:
+                self.run_commands()
+        finally:
+            self.busy = False
+            self.end_batch()
+
+    cdef int run_commands(self) except -1:
+        """Run queued commands, a bounded number of them; a connection's next requests follow each of its
+        commands."""
+        cdef ReactorC *r = &self.c
+        cdef Conn *c
+        cdef uint32_t first
+        cdef int turn
+        cdef bint stay
+        for turn in range(COMMAND_TURNS):
+            c = line_take(r, &r.command)
+            if c == NULL:
+                break
+            if c.flags & UNSENT:
+                continue
+            c.flags &= ~<uint32_t>COMMAND
+            first = r.out.nspans
+            try:
+                stay = self.engine.run_command(&c.session, &r.out)
+            except Exception:
+                log.exception("a command failed; its connection is closed")
+                stay = False
+            with nogil:
+                if stay:
+                    flush_note(r, c, first)
+                    if c.flags & UNSENT:
+                        c.flags |= RESUME
+                    elif not c.flags & DEAD:
+                        feed_carry(r, c)
+                else:
+                    settle(r, c, FEED_CLOSE, NULL, c.ncarry, first)
+        with nogil:
+            flush_all(r)
+        return 0
+
+    cdef void end_batch(self) noexcept:
+        if self.close_asked:
+            self.close()
+            return
+        with nogil:
+            if self.c.draining:
+                end_drained(&self.c)
+            conn_reap(&self.c)
+            if self.c.resume.head != NULL or self.c.command.head != NULL:
+                eventfd_write(self.c.wake_fd, 1)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle too long; call it about once a second. `now`: seconds of any clock that
+        never goes back."""
+        cdef double at = now
+        if self.c.closed:
+            return
+        with nogil:
+            sweep(&self.c, at, self.idle_timeout)
+            if not self.busy:
+                conn_reap(&self.c)
+
+    def relieve(self, hard: bool, target: int | None = None) -> int:
+        """Let go of store memory that connections hold; returns the bytes unpinned.
+
+        Always: acknowledge the revoked reservations of half-received values. hard: also close the
+        connections whose unsent output is pinned in the store, largest first, until `target` bytes are
+        unpinned (None: all).
+        """
+        cdef long long wanted = -1 if target is None else target
+        cdef bint now = hard
+        cdef size_t released
+        if self.c.closed:
+            return 0
+        with nogil:
+            released = relieve(&self.c, now, wanted)
+            if not self.busy:
+                conn_reap(&self.c)
+        return released
+
+    def drain(self) -> None:
+        """Finish what is in flight and close each connection as soon as it waits for a new request."""
+        if self.c.closed:
+            return
+        self.c.draining = True
+        with nogil:
+            inbox_take(&self.c)
+        if not self.busy:
+            self.end_batch()
+
+    def close(self) -> None:
+        """Close every connection and the epoll set. From a command's handler: as soon as the batch ends."""
+        if self.busy:
+            self.close_asked = True
+        else:
+            shut(&self.c)
+
+    @property
+    def drained(self) -> bool:
+        """True when no connection is left."""
+        return net_atomic_get(&self.c.open) == 0
+
+    @property
+    def connections(self) -> int:
+        """Open connections, those not yet taken over from adopt() included."""
+        return net_atomic_get(&self.c.open)
+
+    def counters(self) -> dict[str, int]:
+        """Counters, and gauges of the bytes held now; any thread (another thread's view may lag by a
+        batch)."""
+        return {
+            "curr_connections": net_atomic_get(&self.c.open),
+            "bytes_read": self.c.bytes_read,
+            "bytes_written": self.c.bytes_written,
+            "conn_yields": self.c.conn_yields,
+            "idle_kicks": self.c.idle_kicks,
+            "budget_kicks": self.c.budget_kicks,
+            "pressure_kicks": self.c.pressure_kicks,
+            "pending_bytes": self.c.held_bytes,
+            "pinned_bytes": self.c.pinned_bytes,
+            "carry_bytes": self.c.carry_bytes,
+            "read_buf_bytes": 0 if self.c.closed else CARRY_MAX + INPUT_ALONE,
+            "output_buf_bytes": self.c.out.text.cap,
+            "conn_bytes": self.c.count * sizeof(Conn) + self.c.table_cap * sizeof(void *),
+        }
+
+
+cdef Budget as_budget(object given, Budget shared):
+    if given is None:
+        return shared
+    if isinstance(given, Budget):
+        return given
+    return Budget(given)
+
+
+cdef void shut(ReactorC *r) noexcept:
+    """Close everything that is open; harmless to repeat, and after a failed set-up."""
+    if not r.closed:
+        budget_join(r.held_budget, -1)
+        budget_join(r.carry_budget, -1)
+    r.closed = True
+    inbox_shut(r)
+    while r.count:
+        conn_destroy(r, r.table[r.count - 1])
+    while line_take(r, &r.resume) != NULL or line_take(r, &r.command) != NULL:
+        pass
+    conn_reap(r)
+    if r.epoll_fd >= 0:
+        close(r.epoll_fd)
+    if r.wake_fd >= 0:
+        close(r.wake_fd)
+    r.epoll_fd = r.wake_fd = -1
+    free(r.table)
+    free(r.input)
+    free(r.queue)
+    free(r.iov)
+    free(r.events)
+    r.table = NULL
+    r.input = NULL
+    r.queue = NULL
+    r.iov = NULL
+    r.events = NULL
+    r.table_cap = 0
+    output_free(&r.out)

@@ -1,0 +1,223 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""One batch: take the ready connections, receive and execute for all of them, then send for all.
+
+Knows: when to read, when not to, and how much work one connection gets in one wake-up; level-triggered
+events bring back what is left over. Must not know: requests, items, asyncio.
+Memory: see conn.pxd. Threads: the reactor's own, without the GIL.
+"""
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from cacheserver.engine cimport (
+    CARRY_MAX, FEED_CLOSE, FEED_COMMAND, FEED_MORE, FEED_PAUSED, Feed,
+    engine_feed, engine_received, engine_target, engine_tick,
+)
+from cacheserver.net.conn cimport (
+    CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
+    UNREAD, UNSENT,
+    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, line_put, line_take,
+)
+from cacheserver.net.flush cimport flush_all, flush_more, flush_note
+from cacheserver.net.inbox cimport inbox_take
+from cacheserver.net.linux cimport (
+    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, readv, recv, ssize_t,
+)
+
+cdef enum:
+    LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
+
+
+cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n,
+                 uint32_t first) noexcept nogil:
+    """Do as the engine said after a feed: keep the unconsumed `rest`, queue the output from span `first`
+    on."""
+    if answer == FEED_CLOSE:
+        c.flags |= CLOSING
+        if n:
+            c.flags |= UNREAD
+        carry_drop(r, c)
+    elif (answer == FEED_MORE and n > CARRY_MAX) or not carry_keep(r, c, rest, n):
+        conn_destroy(r, c)
+    elif answer == FEED_PAUSED:
+        c.flags |= RESUME
+        r.conn_yields += 1
+        line_put(&r.resume, c)
+    elif answer == FEED_COMMAND:
+        c.flags |= COMMAND
+        line_put(&r.command, c)
+    flush_note(r, c, first)
+
+
+cdef void feed_carry(ReactorC *r, Conn *c) noexcept nogil:
+    """Feed what the connection kept, in place; the engine may have output waiting even where that is
+    nothing."""
+    cdef uint32_t first = r.out.nspans
+    cdef size_t used = 0, n = c.ncarry
+    cdef const char *input = c.carry if n else r.input
+    cdef Feed answer
+    c.flags &= ~<uint32_t>RESUME
+    answer = engine_feed(r.engine, &c.session, input, n, &used, &r.out)
+    settle(r, c, answer, input + used, n - used, first)
+
+
+cdef void feed_input(ReactorC *r, Conn *c, const char *input, size_t n) noexcept nogil:
+    cdef uint32_t first = r.out.nspans
+    cdef size_t used = 0
+    cdef Feed answer = engine_feed(r.engine, &c.session, input, n, &used, &r.out)
+    if answer == FEED_MORE and used == n and c.carry == NULL:
+        flush_note(r, c, first)
+    else:
+        settle(r, c, answer, input + used, n - used, first)
+
+
+cdef void no_input(ReactorC *r, Conn *c, ssize_t got) noexcept nogil:
+    """A receive brought nothing: end of the client's input (0), nothing there, or a broken connection
+    (negative)."""
+    if got < 0:
+        if errno != EAGAIN and errno != EINTR:
+            conn_destroy(r, c)
+        return
+    c.flags |= CLOSING
+    carry_drop(r, c)
+    flush_note(r, c, r.out.nspans)
+
+
+cdef inline void count_input(ReactorC *r, Conn *c, ssize_t got) noexcept nogil:
+    r.bytes_read += <size_t>got
+    c.last = r.clock
+
+
+cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
+    """Receive once, or a few times into a large value, and execute."""
+    cdef char *end = r.input + CARRY_MAX
+    cdef ssize_t got
+    cdef size_t kept
+    if c.ncarry == 0 and receive_direct(r, c):
+        return
+    if c.ncarry > CARRY_MAX:
+        conn_destroy(r, c)
+        return
+    got = recv(c.fd, end, limit, MSG_DONTWAIT)
+    if got <= 0:
+        no_input(r, c, got)
+        return
+    count_input(r, c, got)
+    if <size_t>got == limit:
+        r.conn_yields += 1
+    kept = c.ncarry
+    if kept:
+        memcpy(end - kept, c.carry, kept)
+    feed_input(r, c, end - kept, kept + <size_t>got)
+
+
+cdef bint receive_direct(ReactorC *r, Conn *c) noexcept nogil:
+    """Receive into the value that the engine is being sent, if there is one; False if there was none at all.
+
+    What follows the value in the stream goes into the read buffer with the same call.
+    """
+    cdef iovec iov[2]
+    cdef char *target
+    cdef size_t room, part
+    cdef uint32_t first
+    cdef int turn
+    cdef ssize_t got
+    cdef Feed answer
+    for turn in range(DIRECT_TURNS):
+        target = engine_target(r.engine, &c.session, &room)
+        if target == NULL or room == 0:
+            return turn > 0
+        part = room if room < DIRECT_MAX else DIRECT_MAX
+        iov[0].iov_base = target
+        iov[0].iov_len = part
+        iov[1].iov_base = r.input
+        iov[1].iov_len = INPUT_SHARED
+        got = readv(c.fd, iov, 2 if part == room else 1)
+        if got <= 0:
+            no_input(r, c, got)
+            return True
+        count_input(r, c, got)
+        first = r.out.nspans
+        answer = engine_received(r.engine, &c.session, part if <size_t>got > part else <size_t>got, &r.out)
+        if <size_t>got > part:
+            if answer == FEED_MORE:
+                flush_note(r, c, first)
+                if not c.flags & DEAD:
+                    feed_input(r, c, r.input, <size_t>got - part)
+            else:
+                settle(r, c, answer, r.input, <size_t>got - part, first)
+            return True
+        settle(r, c, answer, r.input, 0, first)
+        if c.flags or <size_t>got < part:
+            return True
+    r.conn_yields += 1
+    return True
+
+
+cdef void discard(ReactorC *r, Conn *c) noexcept nogil:
+    """Input of a lingering connection."""
+    cdef ssize_t got = recv(c.fd, r.input, INPUT_SHARED, MSG_DONTWAIT)
+    if got < 0 and (errno == EAGAIN or errno == EINTR):
+        return
+    if got > 0:
+        r.bytes_read += <size_t>got
+        c.discarded += <size_t>got
+    if got <= 0 or c.discarded > LINGER_MAX:
+        conn_destroy(r, c)
+
+
+cdef void resume(ReactorC *r) noexcept nogil:
+    """Feed the connections that the engine paused in earlier batches and that have no output left."""
+    cdef Line line = r.resume
+    cdef Conn *c
+    r.resume.head = r.resume.tail = NULL
+    while True:
+        c = line_take(r, &line)
+        if c == NULL:
+            return
+        if not c.flags & UNSENT:
+            feed_carry(r, c)
+
+
+cdef void serve(ReactorC *r) noexcept nogil:
+    """One wake-up: take the ready connections, receive and execute for all, then send for all."""
+    cdef int n, i
+    cdef size_t limit
+    engine_tick(r.engine)
+    n = epoll_wait(r.epoll_fd, r.events, EVENTS_MAX, 0)
+    resume(r)
+    limit = INPUT_ALONE if n == 1 else INPUT_SHARED
+    for i in range(n):
+        if r.events[i].data.ptr == NULL:
+            inbox_take(r)
+        else:
+            serve_one(r, <Conn *>r.events[i].data.ptr, r.events[i].events, limit)
+    flush_all(r)
+
+
+cdef inline void serve_one(ReactorC *r, Conn *c, uint32_t events, size_t limit) noexcept nogil:
+    if c.flags == 0:
+        receive(r, c, limit)
+    elif c.flags & DEAD:
+        pass
+    elif c.flags & LINGER:
+        discard(r, c)
+    elif c.flags & UNSENT and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+        flush_more(r, c)
+
+
+cdef void end_drained(ReactorC *r) noexcept nogil:
+    """While draining: close every connection that waits for a request and has sent no part of one."""
+    cdef uint32_t i = r.count
+    cdef Conn *c
+    cdef int unread
+    while i > 0:
+        i -= 1
+        c = r.table[i]
+        if c.flags or c.ncarry or c.session.mode:
+            continue
+        unread = 0
+        ioctl(c.fd, FIONREAD, &unread)
+        if unread == 0:
+            conn_destroy(r, c)

@@ -1,0 +1,181 @@
+"""What comes in: fragments, large values, fairness, ends of input, commands, and the bound on unfinished input."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cacheserver.net.conn import Budget
+
+MakeRig = Callable[..., Any]
+
+LARGE = bytes(range(256)) * 4000  # 1,024,000 bytes
+
+
+def hundred_sets(noreply: bytes = b"") -> bytes:
+    return b"".join(b"set k%d 0 0 4%s\r\n%04d\r\n" % (i, noreply, i) for i in range(100))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5, 10, 100, 1000, 1 << 20])
+def test_requests_mean_the_same_in_any_fragments(rig: Any, piece: int) -> None:
+    client = rig.connect_unix()
+    value = LARGE[: min(900000, 4000 * piece)]
+    requests = (
+        b"set a 0 0 5\r\nhello\r\nget a none a\r\nnonsense\r\n"
+        + b"set big 0 0 %d\r\n%s\r\nget big\r\nstats\r\nversion\r\n" % (len(value), value)
+    )
+    replies = (
+        b"STORED\r\n"
+        + b"VALUE a 0 5\r\nhello\r\n" * 2
+        + b"END\r\nERROR\r\nSTORED\r\n"
+        + b"VALUE big 0 %d\r\n%s\r\nEND\r\n" % (len(value), value)
+        + b"STAT line 5\r\nEND\r\nVERSION "
+    )
+    rig.send(client, requests, piece)
+    assert rig.read(client, len(replies)) == replies
+    assert rig.reactor.counters()["carry_bytes"] == 0
+    assert rig.reactor.counters()["bytes_read"] == len(requests)
+
+
+@pytest.mark.parametrize("size", [4094, 65536, 700001, 1 << 20, (4 << 20) - 4096])
+def test_pipelined_large_values_arrive_whole(rig: Any, size: int) -> None:
+    client = rig.connect()
+    values = [bytes([seed]) + (LARGE * 5)[seed : size + seed - 1] for seed in range(1, 6)]
+    for number, value in enumerate(values):
+        rig.send(client, b"set k%d 0 0 %d\r\n%s\r\nget k%d\r\n" % (number, size, value, number))
+        expected = b"STORED\r\nVALUE k%d 0 %d\r\n%s\r\nEND\r\n" % (number, size, value)
+        assert rig.read(client, len(expected)) == expected
+
+
+def test_idle_connections_hold_at_most_1_kib(rig: Any) -> None:
+    before = rig.reactor.counters()["conn_bytes"]
+    clients = [rig.connect_unix() for _ in range(100)]
+    for client in clients:
+        rig.send(client, b"get " + b"k" * 100)
+        rig.ask(client, b"\r\n", b"END\r\n")
+    counters = rig.reactor.counters()
+    assert counters["carry_bytes"] == counters["pending_bytes"] == 0
+    assert 0 < counters["conn_bytes"] - before <= 100 * 1024
+
+
+def test_flood_leaves_its_neighbour_its_turn(rig: Any) -> None:
+    flood, modest = rig.connect(), rig.connect()
+    data = hundred_sets(b" noreply") * 100
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += flood.send(data[sent % len(data) :])
+    modest.send(b"get none\r\n")
+    read = rig.reactor.counters()["bytes_read"]
+    assert rig.pump_once()
+    assert modest.recv(100) == b"END\r\n"
+    assert rig.reactor.counters()["bytes_read"] - read <= (1 << 16) + len(b"get none\r\n")
+    assert rig.reactor.counters()["conn_yields"] == 1
+    rig.pump(lambda: rig.reactor.counters()["bytes_read"] == sent + len(b"get none\r\n"))
+
+
+def test_half_closed_client_gets_all_replies_then_the_end(rig: Any) -> None:
+    client = rig.connect(rcvbuf=4096, sndbuf=8192)
+    rig.store(client, b"big", LARGE)
+    rig.send(client, hundred_sets() + b"get big\r\nget unfinished")
+    client.shutdown(socket.SHUT_WR)
+    rig.pump_all()
+    expected = b"STORED\r\n" * 100 + b"VALUE big 0 %d\r\n%s\r\nEND\r\n" % (len(LARGE), LARGE)
+    assert rig.read_to_end(client) == expected
+    assert rig.reactor.connections == 0
+
+
+def test_half_closed_client_gets_a_paused_reply_whole(rig: Any) -> None:
+    client = rig.connect()
+    rig.store(client, b"k", b"v" * 2000)
+    rig.send(client, b"get k\r\n" * 2000)
+    client.shutdown(socket.SHUT_WR)
+    assert rig.read_to_end(client) == (b"VALUE k 0 2000\r\n" + b"v" * 2000 + b"\r\nEND\r\n") * 2000
+
+
+def test_last_words_of_a_client_that_closes_are_obeyed(rig: Any) -> None:
+    client, other = rig.connect_unix(), rig.connect()
+    client.send(b"set will 0 0 5 noreply\r\nheirs\r\n")
+    client.close()
+    rig.pump_all()
+    rig.ask(other, b"get will\r\n", b"VALUE will 0 5\r\nheirs\r\nEND\r\n")
+    assert rig.reactor.connections == 1
+
+
+def test_reset_in_the_middle_of_a_value_harms_nobody(rig: Any) -> None:
+    other = rig.connect()
+    rig.store(other, b"k", b"old")
+    for sent in (10, 70000):
+        client = rig.connect()
+        rig.send(client, b"set k 0 0 1000000\r\n" + b"x" * sent)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()
+        rig.pump(lambda: rig.reactor.connections == 1)
+    rig.ask(other, b"get k\r\n", b"VALUE k 0 3\r\nold\r\nEND\r\n")
+
+
+def test_commands_keep_their_place_in_a_pipeline(rig: Any) -> None:
+    client = rig.connect()
+    rig.send(client, b"get a\r\nstats\r\nget a\r\nstats ab\r\nget a\r\n" * 100)
+    expected = b"END\r\nSTAT line 5\r\nEND\r\nEND\r\nSTAT line 8\r\nEND\r\nEND\r\n" * 100
+    assert rig.read(client, len(expected)) == expected
+
+
+def test_slow_reader_gets_many_long_command_replies(rig: Any) -> None:
+    client = rig.connect(rcvbuf=4096, sndbuf=8192)
+    block = b"STAT filler " + b"x" * 49986 + b"\r\n"
+    rig.engine.handler = lambda line: block
+    rig.send(client, b"stats\r\n" * 200 + b"get a\r\n")
+    assert rig.reactor.counters()["pending_bytes"] <= 3 << 20
+    assert rig.read(client, len(block) * 200 + 5) == block * 200 + b"END\r\n"
+
+
+def test_command_that_closes_or_fails_ends_only_its_connection(
+    rig: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(line: bytes) -> bytes | None:
+        if line.endswith(b"fail"):
+            raise ValueError("broken on purpose")
+        return None
+
+    rig.engine.handler = handler
+    other = rig.connect()
+    for line in (b"stats\r\n", b"stats fail\r\n"):
+        client = rig.connect()
+        rig.send(client, b"get a\r\n" + line + b"get a\r\n")
+        assert rig.read_to_end(client) == b"END\r\n"
+        client.close()
+    assert "broken on purpose" in caplog.text
+    rig.ask(other, b"get a\r\n", b"END\r\n")
+    rig.pump_all()
+    assert rig.reactor.connections == 1
+
+
+def test_client_that_sends_on_after_an_error_still_reads_it(rig: Any) -> None:
+    client = rig.connect()
+    rig.send(client, b"x" * 500000)
+    client.shutdown(socket.SHUT_WR)
+    answer = rig.read_to_end(client)
+    assert answer.endswith(b"\r\n")
+    assert b"ERROR" in answer
+    rig.pump_all()
+    assert rig.reactor.connections == 0
+
+
+def test_input_budget_closes_the_largest_holder_and_nobody_else(make_rig: MakeRig) -> None:
+    rig = make_rig(max_input=Budget(300000))
+    modest = rig.connect()
+    rig.send(modest, b"get mod")
+    for _ in range(10):
+        rig.send(rig.connect(), b"get " + b"k " * 30000)
+        assert rig.reactor.counters()["carry_bytes"] <= 300000
+    assert rig.reactor.counters()["budget_kicks"] >= 1
+    rig.ask(modest, b"est\r\n", b"END\r\n")
+
+
+def test_quit_closes(rig: Any) -> None:
+    client = rig.connect()
+    rig.send(client, b"get a\r\nquit\r\nget a\r\n")
+    assert rig.read_to_end(client) == b"END\r\n"
