@@ -50,11 +50,26 @@ from cacheserver.store.receive cimport (
 from cacheserver.store.shard cimport CHUNK_MAX
 from protocol.buffer cimport WriteBuffer, buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport (
-    REPLY_MAX,
+    LINE_REPLY_MAX,
+    REPLY_BAD_CHUNK,
+    REPLY_BAD_FORMAT,
+    REPLY_DELETED,
+    REPLY_END,
+    REPLY_EXISTS,
+    REPLY_FLUSH_REFUSED,
+    REPLY_NO_MEMORY,
+    REPLY_NON_NUMERIC,
+    REPLY_NOT_FOUND,
+    REPLY_NOT_STORED,
+    REPLY_OK,
+    REPLY_STORED,
+    REPLY_TOO_LARGE,
+    REPLY_TOUCHED,
     VALUE_HEAD_MAX,
     Status,
+    put_crlf,
+    put_number,
     put_status,
-    put_u64,
     put_value,
 )
 from protocol.request cimport (
@@ -111,7 +126,7 @@ cdef enum Mode:
     SKIP                     # in a line that is dropped up to its LF
     COMMAND                  # a command waits for Python
 
-cdef enum Counter:
+cdef enum:
     CMD_GET, CMD_SET, CMD_TOUCH, CMD_FLUSH, GET_HITS, GET_MISSES, GET_EXPIRED, DELETE_HITS, DELETE_MISSES
     INCR_HITS, INCR_MISSES, DECR_HITS, DECR_MISSES, CAS_HITS, CAS_MISSES, CAS_BADVAL, TOUCH_HITS, TOUCH_MISSES
     STORE_TOO_LARGE, STORE_NO_MEMORY
@@ -188,7 +203,7 @@ cdef inline size_t produced(Writer *w, size_t before) noexcept nogil:
 
 
 cdef void put_line(Writer *w, Status status) noexcept nogil:
-    if room(w, REPLY_MAX):
+    if room(w, LINE_REPLY_MAX):
         put_status(&w.out.text, status)
 
 
@@ -255,14 +270,14 @@ cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const cha
         if pin:
             end_run(w)
             add_span(w.out, v.value, 0, v.nbytes, pin)
-            buffer_put(&w.out.text, b"\r\n", 2)
+            put_crlf(&w.out.text)
             return True
         if not room(w, v.nbytes + 2):
             store_done(&v)
             return False
     buffer_put(&w.out.text, v.value, v.nbytes)
     store_done(&v)
-    buffer_put(&w.out.text, b"\r\n", 2)
+    put_crlf(&w.out.text)
     return True
 
 
@@ -326,12 +341,12 @@ cdef Feed get_line(EngineC *e, Session *s, Writer *w, const char *p, const char 
     if bad:
         if not s.warm:
             roll_back(e, w, &mark, text, nspans, nbytes)
-        put_line(w, Status.BAD_FORMAT)
+        put_line(w, REPLY_BAD_FORMAT)
         s.mode = LINE if whole else SKIP
         stop[0] = end
         return FEED_MORE
     if stop[0] == last and whole:
-        put_line(w, Status.END)
+        put_line(w, REPLY_END)
         s.mode = LINE
         return FEED_MORE
     s.mode = KEYS
@@ -369,17 +384,17 @@ cdef void put_outcome(EngineC *e, Writer *w, PutMode mode, Outcome outcome, bint
     if noreply:
         return
     if outcome == STORED:
-        put_line(w, Status.STORED)
+        put_line(w, REPLY_STORED)
     elif outcome == NOT_STORED:
-        put_line(w, Status.NOT_STORED)
+        put_line(w, REPLY_NOT_STORED)
     elif outcome == EXISTS:
-        put_line(w, Status.EXISTS)
+        put_line(w, REPLY_EXISTS)
     elif outcome == NOT_FOUND:
-        put_line(w, Status.NOT_FOUND)
+        put_line(w, REPLY_NOT_FOUND)
     elif outcome == TOO_LARGE:
-        put_line(w, Status.TOO_LARGE)
+        put_line(w, REPLY_TOO_LARGE)
     else:
-        put_line(w, Status.NO_MEMORY)
+        put_line(w, REPLY_NO_MEMORY)
 
 
 cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, PutMode mode, uint64_t hash,
@@ -410,7 +425,7 @@ cdef bint storage(EngineC *e, Session *s, Writer *w, Request *r, const char *blo
         used[0] = nbytes + 2
         if block[nbytes] != 0x0d or block[nbytes + 1] != 0x0a:
             if not r.noreply:
-                put_line(w, Status.BAD_CHUNK)
+                put_line(w, REPLY_BAD_CHUNK)
             return True
         if mode == PUT_APPEND or mode == PUT_PREPEND:
             outcome = store_extend(e.store, mode, hash, r.key, r.nkey, block, nbytes, e.now)
@@ -460,7 +475,7 @@ cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t 
     if not good:
         store_abandon(e.store, &s.reservation)
         if not s.noreply:
-            put_line(w, Status.BAD_CHUNK)
+            put_line(w, REPLY_BAD_CHUNK)
         s.mode = SWALLOW
         s.remaining = 2 - s.tail
     elif s.tail == 2:
@@ -484,27 +499,26 @@ cdef void arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
     if r.noreply:
         return
     if outcome == STORED:
-        if room(w, REPLY_MAX):
-            put_u64(&w.out.text, result)
-            buffer_put(&w.out.text, b"\r\n", 2)
+        if room(w, LINE_REPLY_MAX):
+            put_number(&w.out.text, result)
     elif outcome == NOT_FOUND:
-        put_line(w, Status.NOT_FOUND)
+        put_line(w, REPLY_NOT_FOUND)
     else:
-        put_line(w, Status.NON_NUMERIC if outcome == NOT_A_NUMBER else Status.NO_MEMORY)
+        put_line(w, REPLY_NON_NUMERIC if outcome == NOT_A_NUMBER else REPLY_NO_MEMORY)
 
 
 cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
     e.counters[CMD_FLUSH] += 1
     if not e.flush_enabled:
         if not r.noreply:
-            put_line(w, Status.FLUSH_OFF)
+            put_line(w, REPLY_FLUSH_REFUSED)
         return
     if r.has_exptime and r.exptime > 0 and store_exptime(e, r.exptime) > e.now:
         store_flush_later(e.store, store_exptime(e, r.exptime))
     else:
         store_flush(e.store)
     if not r.noreply:
-        put_line(w, Status.OK)
+        put_line(w, REPLY_OK)
 
 
 cdef void simple(EngineC *e, Writer *w, Request *r) noexcept nogil:
@@ -516,7 +530,7 @@ cdef void simple(EngineC *e, Writer *w, Request *r) noexcept nogil:
     elif r.op == OP_FLUSH_ALL:
         flush_all(e, w, r)
     elif r.op == OP_VERSION:
-        if room(w, REPLY_MAX):
+        if room(w, LINE_REPLY_MAX):
             buffer_put(&w.out.text, e.version, e.nversion)
     else:
         hash = store_hash(e.store, r.key, r.nkey)
@@ -530,9 +544,9 @@ cdef void simple(EngineC *e, Writer *w, Request *r) noexcept nogil:
         if r.noreply:
             return
         if outcome != STORED:
-            put_line(w, Status.NOT_FOUND)
+            put_line(w, REPLY_NOT_FOUND)
         else:
-            put_line(w, Status.DELETED if r.op == OP_DELETE else Status.TOUCHED)
+            put_line(w, REPLY_DELETED if r.op == OP_DELETE else REPLY_TOUCHED)
 
 
 # ---------------------------------------------------------------------------------------------- the loop
@@ -626,7 +640,7 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     used[0] = 0
     if s.owes_error:
         s.owes_error = False
-        put_line(w, Status.NO_MEMORY)
+        put_line(w, REPLY_NO_MEMORY)
     if s.mode == LINE:
         return line(e, s, w, p, n, used, wait)
     if s.mode == VALUE:

@@ -152,7 +152,7 @@ def test_values_stay_whole_while_another_thread_shrinks() -> None:
     def client(seed: int) -> None:
         rng = random.Random(seed)
         while not stop.is_set():
-            key = b"c%d-%d" % (seed, rng.randrange(300))
+            key = b"c%d-%d" % (seed, rng.randrange(60))
             got = store.get(key, int(time.monotonic()))
             if got is not None:
                 counts[0] += 1
@@ -172,6 +172,7 @@ def test_values_stay_whole_while_another_thread_shrinks() -> None:
         store.shrink(rng.randrange(1, 8) * MIB, False)
         store.pay(500)
         store.maintain(int(time.monotonic()), 500)
+        stop.wait(0.02)
     stop.set()
     for thread in threads:
         thread.join()
