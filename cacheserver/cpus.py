@@ -1,0 +1,73 @@
+"""How many CPUs this process may really use: its affinity mask, and the CPU quota of every cgroup it is in.
+
+Knows: /proc and the cgroup file system, as paths below a given root. Must not know: workers, memory.
+"""
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+
+def usable_cpus(root: str = "/") -> int:
+    """Return the number of CPUs (>= 1) this process may use; a quota of 1.5 CPUs counts as 2."""
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    for quota in _quotas(Path(root)):
+        cpus = min(cpus, -int(-quota // 1))
+    return max(1, cpus)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the CPU quota, in CPUs, of each cgroup from this process's own up to the mount's root that has one."""
+    for mount, relative in _cpu_cgroups(root):
+        folder = root / mount.relative_to("/")
+        for path in (relative, *relative.parents):
+            quota = _quota(folder / path)
+            if quota is not None:
+                yield quota
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the quota in `folder` by cgroup v2's cpu.max or v1's cfs files, None where there is none."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+
+
+def _cpu_cgroups(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+    """Yield (mount point, this process's cgroup relative to it) of each hierarchy that can hold a CPU quota."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return
+    own = {}
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        own["cgroup2" if not controllers else controllers] = path
+    for line in mounts:
+        left, _, right = line.partition(" - ")
+        fields, kind, options = left.split(), right.split()[0], right.split()[-1].split(",")
+        if kind == "cgroup2":
+            path = own.get("cgroup2")
+        elif kind == "cgroup" and "cpu" in options:
+            path = next((own[names] for names in own if "cpu" in names.split(",")), None)
+        else:
+            continue
+        if path is not None:
+            yield PurePosixPath(fields[4]), _below(path, fields[3])
+
+
+def _below(path: str, top: str) -> PurePosixPath:
+    """Return `path` relative to `top`; in a container the mount shows a part the path may not be below: its root then."""
+    try:
+        return PurePosixPath(path).relative_to(top)
+    except ValueError:
+        return PurePosixPath()
