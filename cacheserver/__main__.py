@@ -1,7 +1,9 @@
 """`cacheserver` and `python -m cacheserver`: a way in that loads only what the call needs.
 
-`cacheserver ping` runs inside the server's own memory limit (the image's health check does), so it must not import the server.
+`cacheserver ping` runs inside the server's own memory limit (the image's health check does), so it must not
+import the server.
 """
+
 import sys
 
 

@@ -2,6 +2,8 @@
 
 Knows: /proc and the cgroup file system, as paths below a given root. Must not know: workers, memory.
 """
+
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -9,17 +11,14 @@ from pathlib import Path, PurePosixPath
 
 def usable_cpus(root: str = "/") -> int:
     """Return the number of CPUs (>= 1) this process may use; a quota of 1.5 CPUs counts as 2."""
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for quota in _quotas(Path(root)):
-        cpus = min(cpus, -int(-quota // 1))
+        cpus = min(cpus, math.ceil(quota))
     return max(1, cpus)
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the CPU quota, in CPUs, of each cgroup from this process's own up to the mount's root that has one."""
+    """Yield the quota, in CPUs, of each cgroup that has one, from this process's own to the mount's root."""
     for mount, relative in _cpu_cgroups(root):
         folder = root / mount.relative_to("/")
         for path in (relative, *relative.parents):
@@ -42,7 +41,7 @@ def _quota(folder: Path) -> float | None:
 
 
 def _cpu_cgroups(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
-    """Yield (mount point, this process's cgroup relative to it) of each hierarchy that can hold a CPU quota."""
+    """Yield (mount point, this process's cgroup relative to it) of each hierarchy that may hold a quota."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
         mounts = (root / "proc/self/mountinfo").read_text().splitlines()
@@ -51,22 +50,22 @@ def _cpu_cgroups(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
     own = {}
     for line in groups:
         _, controllers, path = line.split(":", 2)
-        own["cgroup2" if not controllers else controllers] = path
+        own[controllers or "cgroup2"] = path
     for line in mounts:
         left, _, right = line.partition(" - ")
         fields, kind, options = left.split(), right.split()[0], right.split()[-1].split(",")
         if kind == "cgroup2":
-            path = own.get("cgroup2")
+            names = "cgroup2"
         elif kind == "cgroup" and "cpu" in options:
-            path = next((own[names] for names in own if "cpu" in names.split(",")), None)
+            names = next((each for each in own if "cpu" in each.split(",")), "")
         else:
             continue
-        if path is not None:
-            yield PurePosixPath(fields[4]), _below(path, fields[3])
+        if names in own:
+            yield PurePosixPath(fields[4]), _below(own[names], fields[3])
 
 
 def _below(path: str, top: str) -> PurePosixPath:
-    """Return `path` relative to `top`; in a container the mount shows a part the path may not be below: its root then."""
+    """Return `path` relative to `top`; the mount's root where a container shows just a part of the tree."""
     try:
         return PurePosixPath(path).relative_to(top)
     except ValueError:

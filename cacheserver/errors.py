@@ -1,4 +1,4 @@
-"""The operator's errors: each is one line that says what is wrong and what to do, and carries its exit status.
+"""The operator's errors: each is one line that says what is wrong and what to do, and has an exit status.
 
 Knows: nothing else. A peer's fault is a reply line, never one of these; a programmer's fault is an assertion.
 """

@@ -1,8 +1,9 @@
-"""`cacheserver ping [address]`: does a server answer there? Exit status 0 or 1, one line on stderr when it does not.
+"""`cacheserver ping [address]`: does a server answer there? Exit status 0, or 1 and one line on stderr.
 
-Knows: one request and one reply of the text protocol. Must not know: the server. Imports nothing but the socket module:
-it runs beside the server, inside the same memory limit.
+Knows: one request and one reply of the text protocol. Must not know: the server.
+Imports nothing but the socket module: it runs beside the server, inside the same memory limit.
 """
+
 import socket
 import sys
 
@@ -11,7 +12,7 @@ USAGE = f"usage: cacheserver ping [host:port | [ipv6]:port | /path/of/socket]  (
 
 
 def connect(address: str, timeout: float) -> socket.socket:
-    """Connect to `host:port`, `[ipv6]:port`, `host`, `:port` or the path of a Unix socket. Raises OSError, ValueError."""
+    """Connect to `host:port`, `[ipv6]:port`, `host`, `:port` or a path. Raises OSError, ValueError."""
     if "/" in address:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(timeout)
@@ -28,7 +29,7 @@ def connect(address: str, timeout: float) -> socket.socket:
 
 
 def ping(address: str, timeout: float = 3.0) -> str:
-    """Return the version the server at `address` names. Raises OSError or ValueError where none answers in `timeout` s."""
+    """Return the version the server names. Raises OSError or ValueError where none answers in `timeout` s."""
     with connect(address, timeout) as client:
         client.sendall(b"version\r\n")
         reply = b""
