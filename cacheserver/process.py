@@ -42,23 +42,28 @@ def allow_core_dumps() -> None:
         raise StartError("-r: the system allows no core files; raise the hard limit (ulimit -Hc)")
 
 
-def find_user(name: str) -> tuple[int, int]:
-    """Return (uid, gid) of the user `name`, which may be a number. Raises StartError."""
-    with contextlib.suppress(KeyError, ValueError, OverflowError):
+def new_user(name: str | None) -> tuple[int, int] | None:
+    """Return (uid, gid) of the user to become, by name or number; None where nothing is to change.
+
+    Only root can change, so for any other user the flag says nothing. Raises StartError.
+    """
+    if name is None or os.geteuid() != 0:
+        return None
+    with contextlib.suppress(KeyError, OverflowError):
         entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
         return entry.pw_uid, entry.pw_gid
     raise StartError(f"-u {name}: there is no such user")
 
 
-def become(user: tuple[int, int], name: str) -> None:
-    """Give up root for `user` (uid, gid), its group and no others. Raises StartError."""
+def become(user: tuple[int, int]) -> None:
+    """Give up root for `user` (uid, gid), with that one group and no others. Raises StartError."""
     uid, gid = user
     try:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
     except OSError as error:
-        raise StartError(f"-u {name}: cannot become this user: {error.strerror}") from None
+        raise StartError(f"cannot become the user {uid} that -u names: {error.strerror}") from None
 
 
 class Daemon:
