@@ -1,50 +1,50 @@
 """How many CPUs this process may really use: its affinity mask, and the CPU quota of every cgroup it is in.
 
-Knows: /proc and the cgroup file system, as paths below a given root. Must not know: workers, memory.
+Knows: /proc and the cgroup file system, below a given root. Must not know: workers, memory.
 """
-
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 
 
 def usable_cpus(root: str = "/") -> int:
     """Return the number of CPUs (>= 1) this process may use; a quota of 1.5 CPUs counts as 2."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota in _quotas(Path(root)):
+    for quota in _quotas(root):
         cpus = min(cpus, math.ceil(quota))
     return max(1, cpus)
 
 
-def _quotas(root: Path) -> Iterator[float]:
+def _quotas(root: str) -> Iterator[float]:
     """Yield the quota, in CPUs, of each cgroup that has one, from this process's own to the mount's root."""
-    for mount, relative in _cpu_cgroups(root):
-        folder = root / mount.relative_to("/")
-        for path in (relative, *relative.parents):
-            quota = _quota(folder / path)
+    for mount, path in _cpu_cgroups(root):
+        folder = os.path.join(root, mount.lstrip("/"))
+        while True:
+            quota = _quota(os.path.join(folder, path))
             if quota is not None:
                 yield quota
+            if not path:
+                break
+            path = os.path.dirname(path)
 
 
-def _quota(folder: Path) -> float | None:
+def _quota(folder: str) -> float | None:
     """Return the quota in `folder` by cgroup v2's cpu.max or v1's cfs files, None where there is none."""
     try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
+        if os.path.exists(os.path.join(folder, "cpu.max")):
+            quota, period = _read(folder, "cpu.max").split()
         else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
+            quota, period = _read(folder, "cpu.cfs_quota_us"), _read(folder, "cpu.cfs_period_us")
         return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
     except (OSError, ValueError):  # no such file, or "max"
         return None
 
 
-def _cpu_cgroups(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+def _cpu_cgroups(root: str) -> Iterator[tuple[str, str]]:
     """Yield (mount point, this process's cgroup relative to it) of each hierarchy that may hold a quota."""
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+        groups = _read(root, "proc/self/cgroup").splitlines()
+        mounts = _read(root, "proc/self/mountinfo").splitlines()
     except OSError:
         return
     own = {}
@@ -61,12 +61,15 @@ def _cpu_cgroups(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
         else:
             continue
         if names in own:
-            yield PurePosixPath(fields[4]), _below(own[names], fields[3])
+            yield fields[4], _below(own[names], fields[3])
 
 
-def _below(path: str, top: str) -> PurePosixPath:
-    """Return `path` relative to `top`; the mount's root where a container shows just a part of the tree."""
-    try:
-        return PurePosixPath(path).relative_to(top)
-    except ValueError:
-        return PurePosixPath()
+def _below(path: str, top: str) -> str:
+    """Return `path` relative to `top`; "" for `top` itself, and where a container shows another part."""
+    top = top.rstrip("/")
+    return path[len(top) :].strip("/") if path.startswith(top + "/") else ""
+
+
+def _read(*parts: str) -> str:
+    with open(os.path.join(*parts), encoding="utf-8") as file:
+        return file.read()

@@ -271,7 +271,7 @@ def shard_count(workers: int, limit: int) -> int:
 
 
 def share(limit: int, most: int) -> int:
-    """Return the bytes all connections may hold of one kind, `most` at most, under a bound of `limit` bytes."""
+    """Return the bytes, `most` at most, all connections may hold of one kind under a bound of `limit`."""
     return max(BUFFER_MIN, min(most, limit // BUFFER_SHARE))
 
 
