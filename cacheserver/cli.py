@@ -196,7 +196,7 @@ def _add(parser: argparse.ArgumentParser, name: str, spec: Knob) -> None:
         how |= {
             "type": _type(spec),
             "metavar": spec.metavar,
-            "action": "extend" if name == "listen" else "store",
+            "action": _Extend if name == "listen" else "store",
         }
     elif name == "verbosity":
         how |= {"action": "count"}
@@ -217,6 +217,13 @@ def _type(spec: Knob) -> Any:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
+
+
+class _Extend(argparse.Action):
+    """Add a tuple's values to those of the same flag before."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *values))
 
 
 class _Ignore(argparse.Action):

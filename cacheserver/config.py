@@ -279,7 +279,7 @@ class Config:
         default=True,
         stat="cas_enabled",
         show=_yes_no,
-        help="do without CAS: 8 bytes less an item",
+        help="do without CAS: every unique is 0",
     )
     flush: bool = knob(
         "-F", "--disable-flush-all", default=True, stat="flush_enabled", show=_yes_no, help="refuse flush_all"
@@ -290,7 +290,7 @@ class Config:
         default=False,
         stat="shutdown_command",
         show=_yes_no,
-        help='allow the command "shutdown"',
+        help="allow the shutdown command",
     )
     prefix_delimiter: str | None = knob(
         "-D",
@@ -298,8 +298,8 @@ class Config:
         parse=delimiter,
         stat="stat_key_prefix",
         show=lambda value: value or ":",
-        shown="off",
-        help="keep statistics by key prefix, which <char> ends",
+        shown=":",
+        help="character that ends a key's prefix (this version keeps no statistics by prefix)",
     )
     protocol: str = knob(
         "-B",
@@ -343,7 +343,6 @@ class Config:
         for name, spec in knobs().items():
             if spec.stat is not None:
                 found[spec.stat] = spec.show(getattr(self, name))
-        found["detail_enabled"] = _yes_no(self.prefix_delimiter is not None)
         return found
 
 

@@ -1,0 +1,128 @@
+"""The map of docs/architecture.md as a test: who may know whom, over `import` and `cimport`.
+
+A module belongs to the layer that is its longest prefix below. A layer may use itself and what its row names,
+nothing else of the project; `*` is everything.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("cacheserver", "protocol", "loadtest")
+
+LAYERS: dict[str, set[str]] = {
+    "protocol": set(),
+    "loadtest": set(),
+    "cacheserver": set(),  # the package itself: its version
+    "cacheserver.store": set(),
+    "cacheserver.pressure": set(),
+    "cacheserver.engine": {"protocol", "cacheserver.store"},
+    "cacheserver.net": {"cacheserver.engine"},
+    "cacheserver.worker": {"cacheserver.net"},
+    "cacheserver.shrinkers": {"cacheserver.store", "cacheserver.pressure"},
+    "cacheserver.housekeeping": set(),
+    "cacheserver.errors": set(),
+    "cacheserver.cpus": set(),
+    "cacheserver.ping": set(),
+    "cacheserver.config": {"cacheserver.cpus"},
+    "cacheserver.process": {"cacheserver.errors"},
+    "cacheserver.sockets": {"cacheserver.config", "cacheserver.errors"},
+    "cacheserver.commands": {"protocol", "cacheserver", "cacheserver.config", "cacheserver.pressure"},
+    "cacheserver.cli": {"cacheserver", "cacheserver.config", "cacheserver.errors", "cacheserver.server"},
+    "cacheserver.__main__": {"cacheserver", "cacheserver.cli", "cacheserver.ping"},
+    "cacheserver.server": {"*"},
+}
+
+CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+)?c?import\s+(.+)$")
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Yield (dotted name, path) of every source file of the project's packages."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.suffix in (".py", ".pyi", ".pyx", ".pxd"):
+                parts = path.relative_to(ROOT).with_suffix("").parts
+                yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def python_imports(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that this test sees them"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def cython_imports(text: str) -> Iterator[str]:
+    """The imports of Cython source, one line at a time; names in parentheses may follow on later lines."""
+    text = re.sub(r"#.*", "", text)
+    text = re.sub(r"\(([^()]*)\)", lambda match: match.group(1).replace("\n", " "), text)
+    for line in text.splitlines():
+        match = CIMPORT.match(line)
+        if match is None:
+            continue
+        assert not (match[1] or "").startswith("."), "imports are absolute, so that this test sees them"
+        for name in match[2].split(","):
+            found = name.split()
+            if found:
+                yield f"{match[1]}.{found[0]}" if match[1] else found[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the project's names that the file at `path` imports."""
+    text = path.read_text()
+    found = python_imports(text) if path.suffix in (".py", ".pyi") else cython_imports(text)
+    return {name for name in found if name.split(".")[0] in PACKAGES}
+
+
+def layer(name: str) -> str:
+    """Return the layer of the module or of the name in it; the empty one for what the map does not place."""
+    fits = [each for each in LAYERS if name == each or name.startswith(each + ".")]
+    return max(fits, key=len, default="")
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*each, id=each[0]) for each in sources()])
+def test_a_module_knows_only_what_the_map_allows(name: str, path: Path) -> None:
+    own = layer(name)
+    assert own != "cacheserver" or name == "cacheserver", f"{name} has no place on the map: add it to LAYERS"
+    allowed = LAYERS[own] | {own}
+    for used in sorted(imports(path)):
+        assert layer(used) in allowed or "*" in allowed, f"{name} imports {used}: {own} must not know it"
+
+
+def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
+    apart = {"protocol", "cacheserver.store", "cacheserver.pressure"}
+    for one in apart:
+        assert not LAYERS[one] & (apart - {one})
+
+
+@pytest.mark.parametrize(
+    ("seam", "only"),
+    [
+        ({"protocol", "cacheserver.store"}, {"cacheserver.engine", "cacheserver.server"}),
+        ({"cacheserver.pressure", "cacheserver.store"}, {"cacheserver.shrinkers", "cacheserver.server"}),
+    ],
+    ids=["protocol and store", "store and pressure"],
+)
+def test_one_module_knows_both_sides_of_a_seam(seam: set[str], only: set[str]) -> None:
+    knowing: dict[str, set[str]] = {}
+    for name, path in sources():
+        knowing.setdefault(name, set()).update(layer(used) for used in imports(path))
+    both = {name for name, layers in knowing.items() if seam <= layers}
+    assert both <= only
+    assert min(only) in both, "the seam is gone: does this test still look at the right modules?"
+
+
+def test_the_scan_sees_imports_of_every_form() -> None:
+    text = (
+        "from a.b cimport (\n    c,  # why\n    d as e,\n)\ncimport f.g as h\nfrom i import j\nimport k, l\n"
+    )
+    assert set(cython_imports(text)) == {"a.b.c", "a.b.d", "f.g", "i.j", "k", "l"}
+    assert set(python_imports("def f():\n    from a import b\nimport c.d\n")) == {"a.b", "c.d"}
