@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """The engine: see engine.pxd."""
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -728,6 +729,7 @@ cdef void start_clock() noexcept:
 start_clock()
 
 
+@cython.no_gc_clear  # whoever still holds pins of the store must be able to give them back
 cdef class Engine:
     def __cinit__(self, Store store not None, *, bint flush_enabled=True, str version="0.0.0"):
         cdef bytes text = f"VERSION {version}\r\n".encode()
