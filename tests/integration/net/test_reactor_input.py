@@ -1,4 +1,4 @@
-"""What comes in: fragments, large values, fairness, ends of input, commands, the bound on unfinished input."""
+"""What comes in: fragments, large values, fairness, ends of input, commands, the bound on held input."""
 
 import contextlib
 import socket
@@ -155,11 +155,9 @@ def test_command_that_closes_or_fails_ends_only_its_connection(
 
 def test_client_that_sends_on_after_a_fatal_line_still_reads_its_replies(rig: Any) -> None:
     client = rig.connect()
-    rig.store(client, b"k", LARGE)
-    rig.send(client, b"get k\r\n" + b"x" * 500000)
+    rig.send(client, b"get none\r\n" + b"x" * 500000, 100000)  # a reset would break the sending
     client.shutdown(socket.SHUT_WR)
-    expected = b"VALUE k 0 %d\r\n%s\r\nEND\r\n" % (len(LARGE), LARGE)
-    assert rig.read_to_end(client)[: len(expected)] == expected
+    assert rig.read_to_end(client).startswith(b"END\r\n")
     rig.pump_all()
     assert rig.reactor.connections == 0
 
