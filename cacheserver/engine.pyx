@@ -332,7 +332,7 @@ cdef Feed get_line(EngineC *e, Session *s, Writer *w, const char *p, const char 
     cdef const char *last = end
     cdef bint bad
     if not whole:
-        while last > p and last[-1] != 0x20:
+        while last > p and (last - 1)[0] != 0x20:
             last -= 1
         if end - last > KEY_MAX + 1:
             last = end
@@ -558,6 +558,7 @@ cdef Feed reject(Session *s, Writer *w, Request *r, size_t n, size_t *used) noex
         buffer_put(&w.out.text, r.error, r.nerror)
     used[0] = r.length
     if r.close:
+        used[0] = 0          # nothing of it was understood: whoever closes may see that the client is still sending
         return FEED_CLOSE
     if r.swallow:
         s.mode = SWALLOW
@@ -582,7 +583,7 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
         return feed
     if r.op <= OP_CAS:
         wait[0] = not storage(e, s, w, r, p + r.length, n - r.length, used)
-        used[0] += r.length
+        used[0] = 0 if wait[0] else used[0] + r.length
         return FEED_MORE
     if r.op == OP_QUIT:
         return FEED_CLOSE
@@ -624,7 +625,7 @@ cdef Feed keys(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     cdef const char *end = lf if lf != NULL else p + n
     cdef const char *stop
     cdef Feed feed
-    if lf != NULL and end > p and end[-1] == 0x0d:
+    if lf != NULL and end > p and (end - 1)[0] == 0x0d:
         end -= 1
     feed = get_line(e, s, w, p, end, lf != NULL, &stop)
     if s.mode != KEYS and lf != NULL:
