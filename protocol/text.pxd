@@ -1,0 +1,29 @@
+# cython: language_level=3
+"""The classic text grammar: one request from the head of a buffer.
+
+Knows: the command words, their arguments, which error each mistake earns. Must not know: sockets, clocks, the store,
+the meaning of a command. Memory: nothing is allocated or copied; every pointer in the Request is a span into `buf`,
+or a constant of the program (`error`).
+Threads: no state; any thread.
+"""
+from libc.stddef cimport size_t
+
+from protocol.request cimport Parsed, Request
+
+cdef Parsed parse(const char *buf, size_t n, Request *r) noexcept nogil
+# Read the request at `buf`; looks at no byte beyond `n`.
+#
+# Only these fields are set, the others keep whatever they held (clearing the struct would cost more than parsing):
+#   NEED_DATA      none. Nothing is remembered: call again with the same bytes and more behind them.
+#   GOT_REQUEST    op, noreply, length; and by op
+#                    get family       key, nkey (its true length: it may exceed KEY_MAX, as may every further key,
+#                                     the caller answers that), keys, nkeys; gat and gats also exptime
+#                    storage          key, nkey, flags, exptime, nbytes; cas also number
+#                    delete           key, nkey
+#                    incr, decr       key, nkey, number
+#                    touch            key, nkey, exptime
+#                    flush_all        has_exptime, exptime (0 without one)
+#                    command          line, nline
+#   GOT_KEYS       op (OP_GET or OP_GETS), noreply (False), key, nkey, keys, nkeys, length == n. The line goes on: the
+#                  last token of `keys` may be unfinished, and its last byte may be the CR of the line's end.
+#   BAD_REQUEST    error, nerror, noreply, swallow, close, length. With `noreply` the error is not to be sent.
