@@ -1,10 +1,10 @@
 """Bounds from memory cgroups, v1 and v2: this process's own group and every visible ancestor.
 
-Knows: the files of the two memory controllers. Must not know: how a bound is judged (policy), who frees memory.
+Knows: the files of the two memory controllers. Must not know: how a bound is judged (policy), who frees it.
 Memory: each group owns its open probes; CgroupSource closes them.
 
-A group counts as bounded only where it has both a finite limit and a usage; the v2 root has neither. A limit set
-later on a group that had none is seen at the next full reading.
+A group counts as bounded only where it has both a finite limit and a usage; the v2 root has neither. A limit
+set later on a group that had none is seen at the next full reading.
 """
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class _Stat(NamedTuple):
 
 # Mapped page cache is somebody's running program and dirty page cache needs a disk first: neither is "free".
 _STAT = {
-    1: _Stat(b"total_inactive_file ", b"total_active_file ", (b"total_mapped_file ", b"total_dirty ", b"total_writeback ")),
+    1: _Stat(
+        b"total_inactive_file ", b"total_active_file ", (b"total_mapped_file ", b"total_dirty ", b"total_writeback ")
+    ),
     2: _Stat(b"inactive_file ", b"active_file ", (b"file_mapped ", b"file_dirty ", b"file_writeback ")),
 }
 
@@ -48,7 +50,8 @@ class Bound:
             self._pressure = self._events = None
         else:
             # memory.high throttles long before memory.max kills: the lower of the two is the bound.
-            self._limits = [Probe(os.path.join(at, "memory.max")), Probe(os.path.join(at, "memory.high"), optional=True)]
+            names = ("memory.max", "memory.high")
+            self._limits = [Probe(os.path.join(at, name), optional=name == "memory.high") for name in names]
             self._usage = Probe(os.path.join(at, "memory.current"))
             self._pressure = Probe(os.path.join(at, "memory.pressure"), optional=True)
             self._events = Probe(os.path.join(at, "memory.events"), optional=True)
@@ -79,7 +82,7 @@ class Bound:
     def read(self, now: float) -> list[Reading]:
         """The group's bound, and that of the lowest limit above the visible tree where v1 tells of one."""
         limit = self.limit()
-        if limit == -1 and not self.group.hidden_above:
+        if limit == -1 and not (self.group.hidden_above and self.group.version == 1):
             self._last = None
             return []
         usage = self._usage.number()
@@ -94,8 +97,8 @@ class Bound:
             reading = Reading(self.name, limit, usage, reclaimable, stall, throttles, ooms)
             self._last, self._last_at = reading, now
             result.append(reading)
-        if self.group.hidden_above and self.group.version == 1 and stat:
-            # Of an ancestor outside the container only its limit is visible, here; its usage is at least ours.
+        if self.group.hidden_above and stat and self.group.version == 1:
+            # Of an ancestor outside the container only the limit is visible, here; its usage is at least ours.
             above = field(stat, b"hierarchical_memory_limit ")
             if above is not None and above < UNLIMITED_V1 and not 0 <= limit <= above:
                 result.append(Reading(f"cgroup above {self.group.path}", above, usage, reclaimable))
@@ -134,7 +137,7 @@ class Bound:
         return high + maximum, (field(text, b"oom ") or 0) + (field(text, b"oom_kill ") or 0)
 
     def watch(self) -> Watch | None:
-        """Readiness of v2's memory.events: the kernel marks the file changed when high, max or oom is counted."""
+        """Readiness of v2's memory.events: the file changes when the kernel counts a high, max or oom."""
         if self._events is None or self._last is None:
             return None
         if self._events_fd < 0:
@@ -181,8 +184,8 @@ class CgroupSource:
         if now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        # The membership file is made at open: through an old descriptor a moved process would still see the new
-        # group, but after a fork the child would see its parent's.
+        # The membership file is made at open: through an old descriptor a moved process would still see the
+        # new group, but after a fork the child would see its parent's.
         self._cgroup.close()
         own = self._cgroup.read()
         gone = any(not os.path.isdir(bound.group.directory) for bound in self._bounds.values())
@@ -231,5 +234,6 @@ class CgroupSource:
         for bound in self._bounds.values():
             bound.close()
         self._bounds = {}
+        self._seen, self._refreshed = None, -1e9
         self._cgroup.close()
         self._mountinfo.close()

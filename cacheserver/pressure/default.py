@@ -1,4 +1,4 @@
-"""The process-wide monitor behind the plain functions: `register_shrinker(name, func)` is all a program needs.
+"""The process-wide monitor behind the plain functions: `register_shrinker(name, func)` is all one needs.
 
 Knows: one Monitor. Threads: any.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from cacheserver.pressure.monitor import Monitor
 from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant: starting makes the first tick, and its callbacks may come back here
 _monitor: Monitor | None = None
 _users = 0
 
@@ -51,7 +51,7 @@ def register_shrinker(
 
 
 def unregister_shrinker(handle: Registration, monitor: Monitor | None = None) -> None:
-    """Undo `register_shrinker`, with the same `monitor`. ValueError when the handle is not registered there."""
+    """Undo `register_shrinker`, with the same `monitor`. ValueError when it is not registered there."""
     global _users
     if monitor is not None:
         monitor.unregister_shrinker(handle)

@@ -4,6 +4,7 @@ Knows: meminfo's fields. Must not know: cgroups, the policy.
 """
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ NAME = "host"
 
 
 class MeminfoSource:
-    """MemTotal as the limit; what MemAvailable leaves of it as the usage (reclaimable page cache is in MemAvailable)."""
+    """MemTotal as the limit; what MemAvailable, page cache included, leaves of it as the usage."""
 
     name = "meminfo"
 
@@ -56,10 +57,8 @@ class PsutilSource:
 
     name = "psutil"
 
-    def __init__(self, psutil: Any = None) -> None:
-        if psutil is None:
-            import psutil
-        self._memory = psutil.virtual_memory
+    def __init__(self, module: Any = None) -> None:
+        self._memory = (module or importlib.import_module("psutil")).virtual_memory
         self._failed = Probe("psutil.virtual_memory()")  # only for its one-line-per-failure log
 
     def read(self, now: float) -> Sequence[Reading]:

@@ -1,14 +1,18 @@
 """The monitor: sources -> policy -> shrinkers -> grants, once a tick, in its own thread.
 
-Knows: when to look, and whom to ask. Must not know: the law (policy), a file format (sources), what a shrinker frees.
-Threads: `tick` runs in one thread at a time; `status`, `register_shrinker`, `unregister_shrinker`, `start`, `stop` may be
-called from any thread. All callbacks run in the thread that ticks.
+Knows: when to look, and whom to ask. Must not know: the law (policy), a file format (sources), what a
+shrinker frees.
+Threads: `tick` runs in one thread at a time; `status`, `register_shrinker`,
+`unregister_shrinker`, `start`, `stop` may be called from any thread. All callbacks run in the thread that
+ticks.
 """
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +24,15 @@ from cacheserver.pressure.source import Reading, Source, Watch, detect
 
 log = logging.getLogger("cacheserver.pressure")
 
-FULL_SECONDS = 0.1  # every bound is read in full at least this often; between, a quiet tick reads the binding one
+# every bound is read in full at least this often; between, a quiet tick reads the binding one
+FULL_SECONDS = 0.1
 WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
 LOG_SECONDS = 10.0  # a line about the same level at most this often; a full cache touches its reserve all day
-NICE = -10  # the thread's priority where the system allows it: it must run while neighbours burn the processors
+# the thread's priority where the system allows it: it must run while neighbours burn the processors
+NICE = -10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,9 @@ class Monitor:
     `sources`: where readings come from; None: all that this host offers. `clock`: monotonic seconds.
     """
 
-    def __init__(self, sources: Sequence[Source] | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, sources: Sequence[Source] | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._sources = list(detect() if sources is None else sources)
         self._clock = clock
         self._shrinkers = ShrinkerSet()
@@ -79,7 +87,7 @@ class Monitor:
         self._said: dict[Level, float] = {}
         self._level_said = Level.NONE
         self._failed_at = -1e9
-        self._stopping = False
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._wake_read, self.wake_fd = _wake_pair()
         self._watches: dict[int, Watch] = {}
@@ -99,9 +107,10 @@ class Monitor:
     ) -> Registration:
         """Register `func(target, hard) -> freed` (bytes), or an object with `request_memory(target, hard)`.
 
-        `count()`: bytes it could free; `cost`: what an object costs to make again, > 0; `grant(nbytes)`: called after
-        every tick with the bytes it may grow by until the next; `ledger()`: (resident bytes, bytes taken but not yet touched).
-        Returns the handle for `unregister_shrinker`. ValueError for a bad cost, TypeError for what cannot be called.
+        `count()`: bytes it could free; `cost`: what an object costs to make again, > 0; `grant(nbytes)`:
+        called after every tick with the bytes it may grow by until the next; `ledger()`: (resident bytes,
+        bytes taken but not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad
+        cost, TypeError for what cannot be called.
         """
         call = func.request_memory if isinstance(func, Shrinker) else func
         if not callable(call):
@@ -111,7 +120,10 @@ class Monitor:
         return registration
 
     def unregister_shrinker(self, handle: Registration) -> None:
-        """Forget a shrinker. When this returns none of its callbacks runs or will run (inside a callback: after it)."""
+        """Forget a shrinker. When this returns none of its callbacks runs or will run (inside one: after it).
+
+        It waits for a running tick: hold no lock that a callback may want. ValueError when not registered.
+        """
         self._shrinkers.remove(handle)
         with self._ticking:
             pass
@@ -119,13 +131,13 @@ class Monitor:
     # -- one tick --
 
     def tick(self, now: float) -> Decision:
-        """Look once and act. `now` in seconds of the monitor's clock. Returns the decision in force afterwards."""
+        """Look once and act. `now`: seconds of the monitor's clock. Returns the decision now in force."""
         with self._ticking:
             self._ticks += 1
             decision = self._quiet(now) or self._full(now)
             if decision.hard and decision.target > 0:
                 decision = self._shrink_hard(decision)
-            elif decision.target > 0:
+            if decision.target > 0 and not decision.hard:
                 self._request(decision, self._soft)
             self._decision = decision
             self._shrinkers.grant(decision.allowance)
@@ -133,15 +145,18 @@ class Monitor:
             return decision
 
     def _quiet(self, now: float) -> Decision | None:
-        """The cheap tick of a full cache: the binding bound alone says that nothing is to be done; None: look properly.
+        """The cheap tick of a full cache: one bound, the binding one, says that nothing is to be done.
 
-        The state it was judged from is kept unless it said so: a reading with old page cache figures teaches nothing.
+        None: look properly. Then the state stays as it was: a reading with old page cache figures teaches
+        nothing.
         """
         last = self._decision
-        if self._binding is None or self._stalled or last.allowance or last.hard or now - self._full_at >= FULL_SECONDS:
+        if self._binding is None or self._stalled or last.allowance or last.hard:
+            return None
+        if now - self._full_at >= FULL_SECONDS:
             return None
         source, reading = self._binding
-        # Page cache may be eaten while usage stands still: where the reserve leans on it, it is read every time.
+        # Page cache may be eaten while usage stands still: where the reserve leans on it, look properly.
         if reading.stale or reading.reclaimable > last.reserve // 4:
             return None
         fresh = source.quick(reading)
@@ -160,7 +175,7 @@ class Monitor:
         for source in self._sources:
             try:
                 found = source.read(now)
-            except Exception as error:  # a source never raises for what the host does; a broken one is left out
+            except Exception as error:  # a broken source must not take the others with it
                 self._complain(now, f"source {source.name} raised {error!r}")
                 continue
             readings += found
@@ -169,7 +184,8 @@ class Monitor:
         decision, self._state = decide(readings, self._shrinkers.ledger(), now, self._state, self._stalled)
         self._stalled = False
         self._full_at = now
-        self._binding = next(((owner[one.name], one) for one in readings if one.name == decision.binding), None)
+        binding = next((one for one in readings if one.name == decision.binding), None)
+        self._binding = (owner[binding.name], binding) if binding else None
         return decision
 
     def _shrink_hard(self, decision: Decision) -> Decision:
@@ -177,7 +193,7 @@ class Monitor:
         self._shrinkers.grant(0)
         for _ in range(HARD_ROUNDS):
             if self._request(decision, self._hard) <= 0:
-                # Nothing left to give: the rest of the group is the problem, and spinning would make it worse.
+                # Nothing left to give: others are the problem, and spinning would make it worse.
                 return decision._replace(tick=FUTILE_TICK)
             decision = self._full(self._clock())
             if not decision.hard or decision.target <= 0:
@@ -186,6 +202,8 @@ class Monitor:
 
     def _request(self, decision: Decision, tally: _Tally) -> int:
         outcome = self._shrinkers.ask(decision.target, decision.hard)
+        if not outcome.asked:
+            return 0
         tally.requests += 1
         tally.asked += outcome.asked
         tally.freed += outcome.freed
@@ -213,7 +231,8 @@ class Monitor:
         log.log(
             logging.WARNING if level is Level.CRITICAL else logging.INFO,
             "memory pressure %s (was %s): headroom %d bytes, reserve %d, limit %d at %s",
-            level.name, self._level_said.name, decision.headroom, decision.reserve, decision.limit, decision.binding,
+            level.name, self._level_said.name,
+            decision.headroom, decision.reserve, decision.limit, decision.binding,
         )  # fmt: skip
         self._level_said = level
 
@@ -228,20 +247,22 @@ class Monitor:
         """Make the first decision, then watch in a daemon thread. RuntimeError when already started."""
         if self._thread is not None:
             raise RuntimeError("the monitor is already started")
-        self._stopping = False
+        self._stop = threading.Event()  # its own for each thread: an old one must not miss that it was stopped
         self.tick(self._clock())
-        self._thread = threading.Thread(target=self._run, name="cacheserver-pressure", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stop,), name="cacheserver-pressure", daemon=True
+        )
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread and withdraw the allowance; waits at most `timeout` seconds for a callback to return.
+        """End the thread and withdraw the allowance; waits at most `timeout` seconds for a running callback.
 
         `wake_fd` stays open: a shrinker that still holds its number must not write into somebody else's file.
         """
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._stopping = True
+        self._stop.set()
         _write_wake(self.wake_fd)
         if thread is not threading.current_thread():
             thread.join(timeout)
@@ -251,16 +272,15 @@ class Monitor:
                 source.close()
             self._watches = {}
 
-    def _run(self) -> None:
-        try:
+    def _run(self, stop: threading.Event) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # where it is not allowed it works without
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        except (OSError, AttributeError):
-            pass  # not allowed here; it works without
         delay = 0.0
-        while not self._stopping:
+        while not stop.is_set():
             try:
                 self._wait(delay)
-                delay = FAILED_TICK if self._stopping else self.tick(self._clock()).tick
+                if not stop.is_set():
+                    delay = self.tick(self._clock()).tick
             except Exception as error:
                 self._complain(self._clock(), f"the pressure monitor failed with {error!r}")
                 time.sleep(FAILED_TICK)
@@ -272,21 +292,22 @@ class Monitor:
             self._watched_at = now
             self._watches = {watch.fd: watch for source in self._sources for watch in source.watches()}
         if not self._decision.allowance:
-            # There was nothing to grant a moment ago: a store that goes on asking must not make this thread spin.
+            # There was nothing to grant a moment ago: a store that goes on asking must not make this spin.
             pause = min(delay, TICK_MIN)
-            self._poll(pause, wake=False)
-            delay -= pause
-            if delay <= 0 or self._stalled:
+            if self._poll(pause, wake=False) or delay <= pause:
                 return
+            delay -= pause
         self._poll(delay, wake=True)
 
-    def _poll(self, delay: float, wake: bool) -> None:
+    def _poll(self, delay: float, wake: bool) -> bool:
+        """Wait for the host's descriptors, and for `wake_fd` when `wake`; True when something came."""
         poller = select.poll()
         for fd in self._watches:
             poller.register(fd, select.POLLPRI)
         if wake:
             poller.register(self._wake_read, select.POLLIN)
-        for fd, events in poller.poll(delay * 1000.0):
+        ready = poller.poll(delay * 1000.0)
+        for fd, events in ready:
             if fd == self._wake_read:
                 _read_wake(fd)
                 continue
@@ -296,6 +317,7 @@ class Monitor:
                 del self._watches[fd]
             elif watch.stall:
                 self._stalled = True
+        return bool(ready)
 
     def __del__(self) -> None:
         for fd in {self._wake_read, self.wake_fd} if hasattr(self, "wake_fd") else ():
@@ -314,14 +336,10 @@ def _wake_pair() -> tuple[int, int]:
 
 
 def _read_wake(fd: int) -> None:
-    try:
+    with contextlib.suppress(BlockingIOError):
         os.read(fd, 4096)
-    except BlockingIOError:
-        pass
 
 
 def _write_wake(fd: int) -> None:
-    try:
-        os.write(fd, (1).to_bytes(8, "little"))
-    except BlockingIOError:
-        pass  # already as awake as can be
+    with contextlib.suppress(BlockingIOError):  # already as awake as can be
+        os.write(fd, (1).to_bytes(8, sys.byteorder))

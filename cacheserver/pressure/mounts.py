@@ -1,9 +1,11 @@
 """Where this process's memory cgroups are on disk: /proc/self/mountinfo joined with /proc/self/cgroup.
 
-Knows: the two files' formats (proc(5), cgroups(7)), cgroup namespaces and bind mounts. Must not know: what stands in a group's files.
+Knows: the two files' formats (proc(5), cgroups(7)), cgroup namespaces and bind mounts. Must not know: what
+stands in a group's files.
 
-Neither file alone says it. Inside a container /proc/self/cgroup may name a path of the host while the mount shows
-only the container's own part of the tree: the mount's root (mountinfo field 4) is what the two have in common.
+Neither file alone says it. Inside a container /proc/self/cgroup may name a path of the host while the mount
+shows only the container's own part of the tree: the mount's root (mountinfo field 4) is what the two have in
+common.
 """
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class Group(NamedTuple):
     version: int  # 1 or 2
     directory: str  # on disk
     path: str  # as the hierarchy names it, "/a/b"
-    hidden_above: bool  # the topmost visible group, and there are ancestors above that this mount does not show
+    # the topmost visible group, and there are ancestors above that this mount does not show
+    hidden_above: bool
 
 
 class _Mount(NamedTuple):
@@ -83,7 +86,8 @@ def groups(mountinfo: str, cgroup: str, root: str = "/") -> list[Group]:
         for mount in _mounts(mountinfo):
             if mount.version == version:
                 chain = _chain(mount, paths[version], root)
-                # Where a hierarchy is mounted twice, the mount that shows most of the way up knows most bounds.
+                # Where a hierarchy is mounted twice, the mount that shows most of the way up knows most
+                # bounds.
                 if len(chain) > len(best):
                     best = chain
         result += best
@@ -93,8 +97,9 @@ def groups(mountinfo: str, cgroup: str, root: str = "/") -> list[Group]:
 def _chain(mount: _Mount, path: str, root: str) -> list[Group]:
     """The groups from this process's own up to the mount point, as far as they exist."""
     point = os.path.join(root, mount.point.lstrip("/"))
-    # A path with ".." leads out of the cgroup namespace, and one that the mount's root is not part of belongs to
-    # another view of the tree; either way the mount point is the nearest group known to bound this process.
+    # A path with ".." leads out of the cgroup namespace, and one that the mount's root is not part of belongs
+    # to another view of the tree; either way the mount point is the nearest group known to bound this
+    # process.
     below = None if ".." in path.split("/") else _below(mount.root, path)
     names = [] if below is None else [word for word in below.split("/") if word]
     shown = "" if mount.root == "/" or ".." in mount.root else mount.root

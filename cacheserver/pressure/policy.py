@@ -1,18 +1,19 @@
 """The control law: readings, the ledger, the time and the last state in; a Decision and the next state out.
 
-Knows: arithmetic on bytes and seconds. Must not know: clocks, files, threads, shrinkers. Pure: the same arguments give
-the same answer and nothing is changed in place, so that a run can be replayed and a reading can be judged again.
+Knows: arithmetic on bytes and seconds. Must not know: clocks, files, threads, shrinkers. Pure: the same
+arguments give the same answer and nothing is changed in place, so that a run can be replayed and a reading
+can be judged again.
 
 For every bound b (the host, each cgroup), in bytes:
 
     headroom  A = limit - usage + r * reclaimable - untouched     negative = deficit
     demand    n = limit - A - own                                 what others use
     reserve   S = clamp(max(prior * 2^(-t / 1800 s), F + 1.25 D), low, high)
-    pred        = min(H * g, S)                                   what others are about to take within the reaction time H
+    ahead     P = min(H * g, S)                                   what others take within the reaction time H
 
-D is the largest rise of n seen in a short window, g the smoothed speed of its rise, F the floor. The bound with the
-smallest A - S binds. HARD: A - pred < F, or A < S/2, or the kernel has counted trouble at a bound whose reserve is
-touched. SOFT: A < S. GROW: A > 1.03 S.
+D is the largest rise of n seen in a short window, g the smoothed speed of its rise, F the floor. The bound
+with the smallest A - S binds. HARD: A - P < F, or A < S/2, or the kernel has counted trouble at a bound
+whose reserve is touched. SOFT: A < S. GROW: A > 1.03 S.
 """
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ SMOOTHING = 0.4  # weight of the newest sample of g at least; rises are believed
 SMOOTHING_TIME = 0.05  # seconds after which the newest sample is believed wholly
 
 # -- acting --
-REACTION = 0.010  # seconds from the end of a tick to bytes back at the host: wake-up, interpreter lock, release
+# seconds from the end of a tick to bytes back at the host: wake-up, interpreter lock, release
+REACTION = 0.010
 DEADBAND = 0.03  # of S: between S and 1.03 S nothing changes, so that shrink and growth do not alternate
 GROW_SHARE = 0.5  # of the surplus at once: what others take between two ticks must find the other half
 GROW_MAX = 256 * MIB  # bytes of leave at once: about 0.1 s of faulting
@@ -62,7 +64,8 @@ STALL_SHARE = 0.01  # of the own bytes: Senpai's step
 MEDIUM_SHARE = 0.75  # of S: below it a soft request is more than upkeep
 
 # -- the next reading --
-FASTEST_FAULTING = 8 * GIB  # bytes a second that a few cores can take (2.4 GiB/s a core): how soon half of S could be gone
+# bytes a second that a few cores can take (2.4 GiB/s a core): how soon half of S could be gone
+FASTEST_FAULTING = 8 * GIB
 TICK_MIN = 0.005  # seconds; a wake-up costs about 0.06 ms
 TICK_NEAR = 0.05  # seconds at most while A < 2 S
 TICK_MAX = 0.25  # seconds at most
@@ -103,7 +106,7 @@ class Track(NamedTuple):
 class State(NamedTuple):
     """What one decision hands to the next. Never changed in place."""
 
-    tracks: Mapping[str, Track] = {}  # noqa: RUF012 - replaced, never changed
+    tracks: Mapping[str, Track] = {}
     hold_until: float = 0.0
     soft_at: float = -1e9
     stall_at: float = -1e9
@@ -144,7 +147,7 @@ def floor(limit: int) -> int:
 
 
 def prior(limit: int) -> int:
-    """The reserve in bytes before anything is known: PRIOR_SMALL of the limit, rising evenly to PRIOR_LARGE of it."""
+    """The reserve in bytes before anything is known: PRIOR_SMALL of `limit`, rising evenly to PRIOR_LARGE."""
     place = (min(max(limit, SMALL), LARGE) - SMALL) / (LARGE - SMALL)
     return int(limit * (PRIOR_SMALL + (PRIOR_LARGE - PRIOR_SMALL) * place))
 
@@ -160,7 +163,8 @@ def reserve(limit: int, jump: float, quiet: float) -> int:
 def decide(
     readings: Sequence[Reading], ledger: Ledger, now: float, state: State, stalled: bool = False
 ) -> tuple[Decision, State]:
-    """Judge all `readings` taken at `now` (seconds). `stalled`: a PSI trigger has fired since the last decision.
+    """Judge all `readings` taken at `now` (seconds). `stalled`: a PSI trigger has fired since the last
+    decision.
 
     Given one reading only, the others' tracks are kept as they are.
     """
@@ -185,7 +189,8 @@ def decide(
         hold_until = now + GROW_HOLD
         verdicts = [verdict._replace(track=verdict.track._replace(prior_at=now)) for verdict in verdicts]
     elif (deficit > 0 or stall) and now - soft_at >= SOFT_INTERVAL:
-        # A repeated request replaces the one before (the deficit is measured anew), so its share is never counted twice.
+        # A repeated request replaces the one before (the deficit is measured anew), so its share is never
+        # counted twice.
         target = max(deficit, min(max(int(ledger.own * STALL_SHARE), PAGE), ledger.own) if stall else 0)
         soft_at = now
 
@@ -202,7 +207,8 @@ def decide(
 
     tracks = {**state.tracks, **{verdict.reading.name: verdict.track for verdict in verdicts}}
     decision = Decision(
-        level, headroom, worst.reserve, target, hard, allowance, worst.reading.name, limit, worst.reading.usage,
+        level, headroom, worst.reserve, target, hard, allowance,
+        worst.reading.name, limit, worst.reading.usage,
         max(0, ledger.own + ledger.untouched + headroom - worst.reserve), tick,
     )  # fmt: skip
     return decision, State(tracks, hold_until, soft_at, now if stall else state.stall_at)
@@ -217,7 +223,8 @@ def _judge(reading: Reading, ledger: Ledger, now: float, track: Track | None) ->
         track = Track(now, demand, 0.0, 0.0, demand, demand, now, now, reading.throttles, reading.ooms)
     trouble = reading.throttles > track.throttles or reading.ooms > track.ooms
     track = _follow(track, demand, now, reading)
-    return _Verdict(reading, track, headroom, reserve(reading.limit, track.jump, now - track.prior_at), trouble)
+    kept_free = reserve(reading.limit, track.jump, now - track.prior_at)
+    return _Verdict(reading, track, headroom, kept_free, trouble)
 
 
 def _follow(track: Track, demand: int, now: float, reading: Reading) -> Track:
@@ -234,7 +241,8 @@ def _follow(track: Track, demand: int, now: float, reading: Reading) -> Track:
     low, before, window_at = min(track.low, demand), track.low_before, track.window_at
     if now - window_at >= WINDOW:
         before, low, window_at = (demand if past >= WINDOW else low), demand, now
-    return Track(now, demand, speed, jump, low, before, window_at, track.prior_at, reading.throttles, reading.ooms)
+    seen = (reading.throttles, reading.ooms)
+    return Track(now, demand, speed, jump, low, before, window_at, track.prior_at, *seen)
 
 
 def _allowance(verdict: _Verdict) -> int:

@@ -1,7 +1,7 @@
 """A PSI trigger: the kernel says when tasks have waited for memory, between two ticks.
 
-Knows: the trigger protocol (kernel documentation, accounting/psi). Must not know: what the monitor makes of it.
-Memory: owns one descriptor; closing it removes the trigger.
+Knows: the trigger protocol (kernel documentation, accounting/psi). Must not know: what the monitor makes of
+it. Memory: owns one descriptor; closing it removes the trigger.
 """
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from cacheserver.pressure.source import Reading, Watch
 
 # 200 ms of waiting within 2 s: windows that are a multiple of 2 s are open to unprivileged processes.
 TRIGGER = b"some 200000 2000000\0"
-RETRY_CALLS = 30  # watches() is called about once a second: a refused trigger is tried again after half a minute
+# watches() is called about once a second: a refused trigger is tried again after half a minute
+RETRY_CALLS = 30
 
 
 class StallSource:

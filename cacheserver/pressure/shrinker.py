@@ -2,9 +2,9 @@
 
 Knows: callables and bytes. Must not know: readings, the policy, threads (its caller serialises `ask`).
 
-The split is the kernel's (mm/shrinker.c): in proportion to freeable * 4 / cost, what a shrinker stayed short of is
-carried to its next share, at most twice what it can free. Here the carried part moves shares between shrinkers only: the
-total asked is always the target, because the target is measured anew at every tick.
+The split is the kernel's (mm/shrinker.c): in proportion to freeable * 4 / cost, what a shrinker stayed short
+of is carried to its next share, at most twice what it can free. Here the carried part moves shares between
+shrinkers only: the total asked is always the target, because the target is measured anew at every tick.
 """
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ DEFAULT_COST = 2  # Linux's DEFAULT_SEEKS: what it costs to make one object agai
 PASSES = 3  # a hard target is offered this often to those that can still give
 STRIKES = 3  # raises or impossible answers in a row until a shrinker is left out
 CARRY_MAX = 2  # times what a shrinker can free
-OVERSHOOT_TIMES, OVERSHOOT_BYTES = 4, 64 * MIB  # one large item may overshoot (memory-hog's are 31 MiB); more is a lie
+# one large item may overshoot (memory-hog's are 31 MiB); more is a lie
+OVERSHOOT_TIMES, OVERSHOOT_BYTES = 4, 64 * MIB
 WEIGHT_MIN = 1 / 16
 
 RequestMemory = Callable[[int, bool], int]
@@ -34,8 +35,8 @@ class Shrinker(Protocol):
     def request_memory(self, target: int, hard: bool) -> int:
         """Free at least `target` bytes and return how many were given back to the host.
 
-        Soft (`hard` false): may be deferred; return what was freed at once, 0 included. Hard: now, before returning.
-        Called from the monitor's thread: the cache behind it needs its own lock.
+        Soft (`hard` false): may be deferred; return what was freed at once, 0 included. Hard: now, before
+        returning. Called from the monitor's thread: the cache behind it needs its own lock.
         """
 
 
@@ -72,7 +73,7 @@ class Registration:
             log.error("shrinker %s: %s; counted as nothing freed", self.name, why)
         if self.strikes >= STRIKES and self.enabled:
             self.enabled = False
-            log.error("shrinker %s: failed %d times in a row; left out until it is registered again", self.name, STRIKES)
+            log.error("shrinker %s: failed %d times in a row; left out from now on", self.name, STRIKES)
 
     def freeable(self, unknown: int) -> int:
         """What it says it can free, in bytes; `unknown` where it does not say."""
@@ -92,7 +93,7 @@ class Registration:
         except BaseException as error:  # SystemExit included: a callback must not end the monitor
             self.strike(f"raised {error!r}")
             return 0
-        if not isinstance(freed, int) or freed < 0:
+        if not isinstance(freed, int) or isinstance(freed, bool) or freed < 0:
             self.strike(f"answered {freed!r} when asked for {target} bytes")
             return 0
         if freed > OVERSHOOT_TIMES * target + OVERSHOOT_BYTES:
@@ -106,7 +107,7 @@ class Registration:
     def _verify(self, freed: int, shown: int) -> None:
         if freed > 2 * max(shown, 0) + MIB:
             if self.weight == 1.0:
-                log.warning("shrinker %s: claims %d bytes freed, its ledger shows %d", self.name, freed, shown)
+                log.warning("shrinker %s: claims %d bytes freed, ledger shows %d", self.name, freed, shown)
             self.weight = max(WEIGHT_MIN, self.weight / 2)
         else:
             self.weight = min(1.0, self.weight * 1.25)
@@ -133,12 +134,16 @@ class Registration:
 
 
 class Outcome(NamedTuple):
-    asked: int
+    """One target, dealt with. In bytes."""
+
+    asked: int  # 0 when there was nobody who could give anything
     freed: int
 
 
 def split(target: int, weights: Sequence[float], caps: Sequence[int]) -> list[int]:
-    """Share `target` bytes in proportion to `weights`, nobody above its cap; the shares add up to min(target, sum(caps))."""
+    """Share `target` bytes in proportion to `weights`, nobody above its cap; the shares add up to min(target,
+    sum(caps)).
+    """
     shares = [0] * len(weights)
     left = min(target, sum(caps))
     while left > 0:
@@ -158,7 +163,9 @@ def split(target: int, weights: Sequence[float], caps: Sequence[int]) -> list[in
 
 
 class ShrinkerSet:
-    """All registrations of one monitor. `add` and `remove` from any thread; the rest from one thread at a time."""
+    """All registrations of one monitor. `add` and `remove` from any thread; the rest from one thread at a
+    time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -196,11 +203,11 @@ class ShrinkerSet:
     def ask(self, target: int, hard: bool) -> Outcome:
         """Have `target` bytes freed, in registration order.
 
-        Soft: everyone is asked once; who returns less may be deferring. Hard: what is missing is offered again to
-        those that gave their full share, the last time without regard to cost.
+        Soft: everyone is asked once; who returns less may be deferring. Hard: what is missing is offered
+        again to those that gave their full share, the last time without regard to cost.
         """
         candidates = [one for one in self._all if one.enabled]
-        freed = 0
+        asked = freed = 0
         for attempt in range(PASSES if hard else 1):
             left = target - freed
             if left <= 0 or not candidates:
@@ -211,6 +218,7 @@ class ShrinkerSet:
             for one, can, share in zip(candidates, able, shares, strict=True):
                 if share <= 0:
                     continue
+                asked = target
                 got = one.call(share, hard)
                 one.carried = min(max(0, share - got), CARRY_MAX * can)
                 freed += got
@@ -219,13 +227,15 @@ class ShrinkerSet:
                 if freed >= target:
                     break
             candidates = [one for one in candidates if one not in gone]
-        return Outcome(target, freed)
+        return Outcome(asked, freed)
 
     @staticmethod
     def _shares(candidates: list[Registration], able: list[int], target: int, fair: bool) -> list[int]:
         if len(candidates) == 1:
             return [min(target, able[0])]
-        pairs = list(zip(candidates, able, strict=True))
-        weights = [can * (4 / one.cost * one.weight if fair else 1.0) for one, can in pairs]
+        weights = [
+            can * (4 / one.cost * one.weight if fair else 1.0) for one, can in zip(candidates, able, strict=True)
+        ]
         total = sum(weights) or 1.0
-        return split(target, [target * w / total + one.carried for w, (one, _) in zip(weights, pairs, strict=True)], able)
+        due = [target * weight / total + one.carried for weight, one in zip(weights, candidates, strict=True)]
+        return split(target, due, able)

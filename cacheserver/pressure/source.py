@@ -1,7 +1,7 @@
 """What a source of readings is, and the open file that every source on a /proc or /sys file is built from.
 
-Knows: file descriptors, kernel text formats, when to log. Must not know: the policy, shrinkers, threads, the store.
-Memory: a Probe owns one file descriptor; the source that made it closes it.
+Knows: file descriptors, kernel text formats, when to log. Must not know: the policy, shrinkers, threads, the
+store. Memory: a Probe owns one file descriptor; the source that made it closes it.
 """
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Watch(NamedTuple):
     """A descriptor that becomes ready (POLLPRI) when the host has something to say between two ticks."""
 
     fd: int
-    stall: bool  # True: its event alone is evidence of pressure (PSI); False: it only calls for a full reading
+    # True: its event alone is evidence of pressure (PSI); False: it only calls for a full reading
+    stall: bool
     acknowledge: Callable[[int], bool]  # given poll's event mask; False: the descriptor is gone, forget it
 
 
@@ -51,7 +52,7 @@ class Source(Protocol):
         """The descriptors worth waiting for now; may open them, may change between calls."""
 
     def close(self) -> None:
-        """Close all descriptors. The source is not used afterwards."""
+        """Close all descriptors; a later `read` opens them again."""
 
 
 class Probe:
@@ -120,7 +121,8 @@ class Probe:
 
 
 def field(text: bytes, key: bytes) -> int | None:
-    """The number after `key` at the start of a line of `text` (memory.stat, memory.events, meminfo), or None."""
+    """The number after `key` at the start of a line of `text` (memory.stat, memory.events, meminfo), or None.
+    """
     if text.startswith(key):
         start = len(key)
     else:
