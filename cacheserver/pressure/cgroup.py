@@ -31,7 +31,9 @@ class _Stat(NamedTuple):
 # Mapped page cache is somebody's running program and dirty page cache needs a disk first: neither is "free".
 _STAT = {
     1: _Stat(
-        b"total_inactive_file ", b"total_active_file ", (b"total_mapped_file ", b"total_dirty ", b"total_writeback ")
+        b"total_inactive_file ",
+        b"total_active_file ",
+        (b"total_mapped_file ", b"total_dirty ", b"total_writeback "),
     ),
     2: _Stat(b"inactive_file ", b"active_file ", (b"file_mapped ", b"file_dirty ", b"file_writeback ")),
 }
@@ -98,7 +100,7 @@ class Bound:
             self._last, self._last_at = reading, now
             result.append(reading)
         if self.group.hidden_above and stat and self.group.version == 1:
-            # Of an ancestor outside the container only the limit is visible, here; its usage is at least ours.
+            # Of an ancestor outside the container only the limit shows, here; its usage is at least ours.
             above = field(stat, b"hierarchical_memory_limit ")
             if above is not None and above < UNLIMITED_V1 and not 0 <= limit <= above:
                 result.append(Reading(f"cgroup above {self.group.path}", above, usage, reclaimable))

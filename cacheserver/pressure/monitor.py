@@ -255,7 +255,7 @@ class Monitor:
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread and withdraw the allowance; waits at most `timeout` seconds for a running callback.
+        """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback.
 
         `wake_fd` stays open: a shrinker that still holds its number must not write into somebody else's file.
         """

@@ -234,7 +234,8 @@ class ShrinkerSet:
         if len(candidates) == 1:
             return [min(target, able[0])]
         weights = [
-            can * (4 / one.cost * one.weight if fair else 1.0) for one, can in zip(candidates, able, strict=True)
+            can * (4 / one.cost * one.weight if fair else 1.0)
+            for one, can in zip(candidates, able, strict=True)
         ]
         total = sum(weights) or 1.0
         due = [target * weight / total + one.carried for weight, one in zip(weights, candidates, strict=True)]
