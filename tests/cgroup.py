@@ -5,8 +5,8 @@
         process.wait()
         assert group.oom_kills() == 0
 
-Works with the v1 and the v2 controller, as root or where the parent group is delegated. `require()` skips the test
-with the reason where no group can be made; with CACHESERVER_CI set such a skip is a failure.
+Works with the v1 and the v2 controller, as root or where the parent group is delegated. `require()` skips the
+test with the reason where no group can be made; with CACHESERVER_CI set such a skip is a failure.
 """
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def unavailable() -> str | None:
 
 
 def require() -> None:
-    """Skip the calling test with the reason when groups cannot be made; fail instead when CACHESERVER_CI is set."""
+    """Skip the calling test with the reason when groups cannot be made; fail instead when CACHESERVER_CI is
+    set.
+    """
     import pytest
 
     reason = unavailable()
@@ -120,7 +122,8 @@ class MemoryGroup:
         return 0  # kernels before 4.13 do not say; the exit status of the process (-9) does
 
     def limit_hits(self) -> int:
-        """How often a charge met the limit (v1 failcnt, v2 the max event): not a kill, but no room was left."""
+        """How often a charge met the limit (v1 failcnt, v2 the max event): not a kill, but no room was left.
+        """
         if self.version == 1:
             return int((self.directory / "memory.failcnt").read_text())
         events = (self.directory / "memory.events").read_text().split()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cacheserver.pressure.policy import TICK_MIN, UNBOUNDED, Decision, Level, State, decide
+from cacheserver.pressure.policy import TICK_MIN, UNBOUNDED, Decision, Level, State, decide, rested, unchanged
 from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker, ShrinkerSet
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 
@@ -81,6 +81,7 @@ class Monitor:
         self._decision = UNBOUNDED
         self._binding: tuple[Source, Reading] | None = None
         self._full_at = -1e9
+        self._rested_at = 0.0  # when the last tick found nothing changed; 0.0: that has been told
         self._soft, self._hard = _Tally(), _Tally()
         self._ticks = 0
         self._stalled = False
@@ -162,14 +163,26 @@ class Monitor:
         fresh = source.quick(reading)
         if fresh is None:
             return None
-        decision, state = decide((fresh,), self._shrinkers.ledger(), now, self._state)
+        ledger = self._shrinkers.ledger()
+        if unchanged(last, fresh, ledger):
+            self._rested_at = now
+            return last
+        self._rest()
+        decision, state = decide((fresh,), ledger, now, self._state)
         if decision.target or decision.allowance or decision.hard:
             return None
         self._state = state
         return decision
 
+    def _rest(self) -> None:
+        """Tell the state of the quiet ticks there have been: a sudden rise began after the last of them."""
+        if self._rested_at and self._binding:
+            self._state = rested(self._state, self._binding[1].name, self._rested_at)
+            self._rested_at = 0.0
+
     def _full(self, now: float) -> Decision:
         """Read everything and judge."""
+        self._rest()
         readings: list[Reading] = []
         owner: dict[str, Source] = {}
         for source in self._sources:
@@ -247,7 +260,7 @@ class Monitor:
         """Make the first decision, then watch in a daemon thread. RuntimeError when already started."""
         if self._thread is not None:
             raise RuntimeError("the monitor is already started")
-        self._stop = threading.Event()  # its own for each thread: an old one must not miss that it was stopped
+        self._stop = threading.Event()  # a new one: an old thread must not miss that it was stopped
         self.tick(self._clock())
         self._thread = threading.Thread(
             target=self._run, args=(self._stop,), name="cacheserver-pressure", daemon=True

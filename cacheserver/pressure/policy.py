@@ -214,10 +214,41 @@ def decide(
     return decision, State(tracks, hold_until, soft_at, now if stall else state.stall_at)
 
 
+def unchanged(decision: Decision, reading: Reading, ledger: Ledger) -> bool:
+    """Whether `reading`, a fresh one of the binding bound, leaves `decision` (nothing to do) as it is.
+
+    The cheap test of a full cache: headroom still in the deadband and within 3 % of S of what was judged.
+    """
+    if decision.level is not Level.NONE or reading.limit != decision.limit:
+        return False
+    headroom = headroom_of(reading, ledger)
+    kept_free = decision.reserve
+    return (
+        kept_free <= headroom < (1.0 + DEADBAND) * kept_free + PAGE
+        and abs(headroom - decision.headroom) <= DEADBAND * kept_free
+    )
+
+
+def rested(state: State, name: str, at: float) -> State:
+    """The state after the bound `name` has been seen unchanged until `at` (seconds)."""
+    track = state.tracks.get(name)
+    if track is None or at <= track.at:
+        return state
+    speed = 0.0 if at - track.at >= SMOOTHING_TIME else track.speed
+    return state._replace(tracks={**state.tracks, name: track._replace(at=at, speed=speed)})
+
+
+def headroom_of(reading: Reading, ledger: Ledger) -> int:
+    """A in bytes: what a bound has left, stalls taken into account; negative = deficit."""
+    free = reading.limit - reading.usage - ledger.untouched
+    if reading.reclaimable:
+        free += int(reading.reclaimable * (1.0 - min(max(reading.stall / STALL_FULL, 0.0), 1.0)))
+    return free
+
+
 def _judge(reading: Reading, ledger: Ledger, now: float, track: Track | None) -> _Verdict:
     """Headroom and reserve of one bound, and its track carried on to `now`."""
-    cheap = 1.0 - min(max(reading.stall / STALL_FULL, 0.0), 1.0)
-    headroom = reading.limit - reading.usage + int(cheap * reading.reclaimable) - ledger.untouched
+    headroom = headroom_of(reading, ledger)
     demand = reading.limit - headroom - ledger.own - ledger.untouched
     if track is None:
         track = Track(now, demand, 0.0, 0.0, demand, demand, now, now, reading.throttles, reading.ooms)
@@ -236,7 +267,8 @@ def _follow(track: Track, demand: int, now: float, reading: Reading) -> Track:
     speed = track.speed + weight * (max(0, demand - track.demand) / past - track.speed)
     # What no reserve could cover need not be remembered: it would only take longer to forget.
     most = (RESERVE_HIGH * reading.limit - floor(reading.limit)) / JUMP_MARGIN
-    rise = demand - min(track.low, track.low_before)
+    # After a tick longer than the window the windows are old: the rise within that tick is what counts.
+    rise = demand - (track.demand if past >= WINDOW else min(track.low, track.low_before))
     jump = min(max(track.jump * 2.0 ** (-past / HALF_LIFE), rise, 0.0), most)
     low, before, window_at = min(track.low, demand), track.low_before, track.window_at
     if now - window_at >= WINDOW:

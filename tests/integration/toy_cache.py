@@ -1,7 +1,7 @@
 """A cache of mmap'd pages under the monitor, for tests inside a real memory group.
 
-Fills what it is granted, page by page, as fast as it can, for ever; releases with MADV_DONTNEED. Prints one line of
-JSON on each line it reads from stdin.
+Fills what it is granted, page by page, as fast as it can, for ever; releases with MADV_DONTNEED. Prints one
+line of JSON on each line it reads from stdin.
 """
 from __future__ import annotations
 
