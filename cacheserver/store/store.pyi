@@ -27,7 +27,7 @@ class Store:
     def grant(self, nbytes: int) -> None:
         """Allow the store to grow by `nbytes` from now on; replaces what is left of the last grant.
 
-        Before the first grant growth is not bounded.
+        Before the first grant growth is not bounded. A grant above 0 cancels soft debt.
         """
 
     def shrink(self, target: int, hard: bool) -> int:
