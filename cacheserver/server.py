@@ -1,0 +1,280 @@
+"""The server: startup, serve, drain, shutdown. The only place that composes everything.
+
+Knows: every part's face. Must not know: any part's inside. Owns: all of it, from the sockets to the store.
+Threads: a Server belongs to the main thread, whose loop accepts and keeps house; each worker serves on its
+own. stop() may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import uvloop
+
+from cacheserver import __version__, process
+from cacheserver.commands import Commands
+from cacheserver.config import Config
+from cacheserver.engine import Engine, store_clock
+from cacheserver.errors import StartError
+from cacheserver.housekeeping import Housekeeping
+from cacheserver.net.conn import Budget
+from cacheserver.net.listener import Listener
+from cacheserver.net.reactor import Reactor
+from cacheserver.pressure import Monitor, Status
+from cacheserver.shrinkers import Holder, StoreShrinker
+from cacheserver.sockets import close_sockets, name, open_sockets
+from cacheserver.store.store import Store
+from cacheserver.worker import Worker
+
+log = logging.getLogger("cacheserver")
+
+MIB = 1 << 20
+DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes less than 2 s
+JOIN_SECONDS = 0.5
+BYTES_PER_SHARD = 64 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
+BUFFER_SHARE = 16  # connections may hold this part of the limit as unfinished input, and as unsent output
+INPUT_MAX, OUTPUT_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 2 * MIB
+THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
+
+
+def run(config: Config) -> int:
+    """Run one server until a signal or the shutdown command ends it; returns the exit status.
+
+    The order matters: root binds the sockets and writes the process id, then goes; threads come after the
+    fork. Raises StartError.
+    """
+    process.allow_files(config.conn_limit, config.threads)
+    if config.core_dumps:
+        process.allow_core_dumps()
+    user = process.new_user(config.user)
+    sockets = open_sockets(config, user)
+    try:
+        daemon = process.daemonize() if config.daemon else None
+        with process.pidfile(config.pidfile):
+            if user is not None:
+                process.become(user)
+            server = Server(config, sockets)
+            return server.run(lambda: _announce(server, daemon))
+    finally:
+        close_sockets(sockets)
+
+
+def _announce(server: Server, daemon: process.Daemon | None) -> None:
+    print(server.summary(), file=sys.stderr, flush=True)
+    if daemon is not None:
+        config = server.config
+        daemon.ready(keep_output=config.verbosity > 0, keep_folder=config.core_dumps)
+
+
+class Server:
+    """Every part of one running server, for the commands to look at; `started` is a time.monotonic() value.
+
+    sockets: bound and listening; the caller closes them. monitor: None makes one that reads this host.
+    """
+
+    def __init__(
+        self, config: Config, sockets: Sequence[socket.socket], monitor: Monitor | None = None
+    ) -> None:
+        self.config = config
+        self.started = time.monotonic()
+        threading.stack_size(THREAD_STACK)
+        self.monitor = Monitor() if monitor is None else monitor
+        limit = self._first_look().limit
+        self.store = _store(config, limit)
+        self.engines = [
+            Engine(self.store, flush_enabled=config.flush, version=__version__) for _ in range(config.threads)
+        ]
+        received, unsent = Budget(share(limit, INPUT_MAX)), Budget(share(limit, OUTPUT_MAX))
+        self.reactors = [
+            Reactor(engine, max_input=received, max_output=unsent, idle_timeout=config.idle_timeout)
+            for engine in self.engines
+        ]
+        self.workers = [
+            Worker(f"worker-{index}", reactor, on_error=self._fail)
+            for index, reactor in enumerate(self.reactors)
+        ]
+        self.listener = Listener(
+            sockets, self.reactors, max_conns=config.conn_limit, on_pause=self._pause_accepting
+        )
+        self._loop = uvloop.new_event_loop()
+        self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
+        holders = [_Holder(worker) for worker in self.workers]
+        self._shrinker = StoreShrinker(self.store, holders, self._housekeeping.pay_soon)
+        self._failure: BaseException | None = None
+        self._stopping = False
+        commands = Commands(self)
+        for engine in self.engines:
+            engine.handler = commands.handle
+
+    def run(self, ready: Callable[[], object]) -> int:
+        """Serve until stop(); `ready` is called once connections are served. Returns the exit status."""
+        self._startup()
+        try:
+            with self._signals():
+                ready()
+                self._serve()
+        finally:
+            self._drain()
+            self._shutdown()
+        return 0 if self._failure is None else 1
+
+    def stop(self) -> None:
+        """Begin to drain; run() returns soon. Any thread, any number of times."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def summary(self) -> str:
+        """The line that says what runs where, under which bound, and what is left for the cache."""
+        status = self.monitor.status()
+        workers = f"{len(self.workers)} worker" + "s" * (len(self.workers) != 1)
+        addresses = ", ".join(map(name, self.listener.sockets))
+        return (
+            f"cacheserver {__version__} listening on {addresses}, {workers}; "
+            f"limit {size_text(status.limit)} from {status.binding}; "
+            f"reserve {100 * status.reserve / max(1, status.limit):.0f} %; "
+            f"{size_text(status.ceiling)} left for the cache"
+        )
+
+    # -- startup --
+
+    def _first_look(self) -> Status:
+        """Read the host's bounds once, before anything is sized by them."""
+        self.monitor.tick(time.monotonic())
+        status = self.monitor.status()
+        if status.limit <= 0:
+            raise StartError("this system does not show how much memory it has; is /proc mounted?")
+        return status
+
+    def _startup(self) -> None:
+        self._handle = self._shrinker.register(self.monitor)
+        self.monitor.start()
+        for worker in self.workers:
+            worker.start()
+        self._housekeeping.start()
+        self._accept()
+
+    def _accept(self) -> None:
+        for index, each in enumerate(self.listener.sockets):
+            self._loop.add_reader(each.fileno(), self.listener.accept_ready, index)
+
+    # -- serve --
+
+    def _serve(self) -> None:
+        if not self._stopping:
+            self._loop.run_forever()
+
+    def _pause_accepting(self, seconds: float) -> None:
+        """The system is out of file descriptors: leave the queue alone for a moment."""
+        self._ignore_sockets()
+        log.warning("no file descriptor left: accepting pauses for %d ms", round(seconds * 1000))
+        self._loop.call_later(seconds, self._resume_accepting)
+
+    def _resume_accepting(self) -> None:
+        if not self._stopping:
+            self.listener.resume()
+            self._accept()
+
+    def _ignore_sockets(self) -> None:
+        for each in self.listener.sockets:
+            self._loop.remove_reader(each.fileno())
+
+    def _upkeep(self, budget_us: int) -> None:
+        self.store.maintain(store_clock(), budget_us)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._loop.stop()
+
+    def _fail(self, error: BaseException) -> None:
+        """A worker broke: half a server would lose requests silently, so all of it ends."""
+        self._failure = error
+        self.stop()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM, SIGINT and SIGUSR1 drain; SIGHUP is noted, as there is nothing to load again."""
+        ending = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        for number in ending:
+            self._loop.add_signal_handler(number, self._stop)
+        self._loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: there is nothing to load again")
+        try:
+            yield
+        finally:
+            for number in (*ending, signal.SIGHUP):
+                self._loop.remove_signal_handler(number)
+                # From here on the way out has begun; a second signal must not cut it short with a traceback.
+                signal.signal(number, signal.SIG_IGN)
+
+    # -- drain and shutdown --
+
+    def _drain(self) -> None:
+        """Accept nothing more, answer what is in flight."""
+        self._stopping = True
+        self._ignore_sockets()
+        self.listener.stop()
+        for each in self.listener.sockets:
+            each.close()  # a client that comes now is refused at once instead of waiting in the queue
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for worker in self.workers:
+            worker.drain(deadline)
+        for worker in self.workers:
+            if not worker.join(max(0.0, deadline - time.monotonic()) + JOIN_SECONDS):
+                log.error("%s does not end", worker.name)
+
+    def _shutdown(self) -> None:
+        self._housekeeping.stop()
+        self._shrinker.unregister(self.monitor, self._handle)
+        self.monitor.stop()
+        self._loop.close()
+
+
+class _Holder(Holder):
+    """A worker whose connections are asked, on its thread, to let go; one request at a time waits there."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._waiting = False
+
+    def relieve_soon(self, hard: bool, target: int) -> None:
+        if not self._waiting:
+            self._waiting = self._worker.call_soon_threadsafe(self._relieve, hard, target)
+
+    def _relieve(self, hard: bool, target: int) -> None:
+        self._waiting = False
+        self._worker.reactor.relieve(hard, target)
+
+
+def _store(config: Config, limit: int) -> Store:
+    try:
+        return Store(
+            shards=shard_count(config.threads, limit),
+            max_item=config.max_item,
+            evictions=config.evictions,
+            cas=config.cas,
+        )
+    except MemoryError as error:
+        raise StartError(str(error)) from None
+
+
+def shard_count(workers: int, limit: int) -> int:
+    """Return into how many shards a store under `limit` bytes is split: a power of two, 1 for a worker."""
+    wanted = 1 if workers == 1 else 1 << (2 * workers - 1).bit_length()
+    room = max(1, limit // BYTES_PER_SHARD)
+    return min(wanted, 1 << (room.bit_length() - 1), 64)
+
+
+def share(limit: int, most: int) -> int:
+    """Return the bytes, `most` at most, all connections may hold of one kind under a bound of `limit`."""
+    return max(BUFFER_MIN, min(most, limit // BUFFER_SHARE))
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes as people read it: 256.0 MiB, 1.5 GiB."""
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / MIB:.1f} MiB"
