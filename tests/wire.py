@@ -6,6 +6,7 @@ in the middle of a request, close one half of the connection, and it never retri
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterable
 from types import TracebackType
@@ -137,3 +138,12 @@ class Wire:
                 raise AssertionError(f"unexpected reply {line!r}")
             fields[name] = value[0] if value else ""
         return fields
+
+
+def readable(wires: list[Wire], seconds: float) -> list[Wire]:
+    """Return those of `wires` whose socket has something to read within `seconds`; any number of them."""
+    poll = select.poll()
+    by_number = {wire.socket.fileno(): wire for wire in wires}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _event in poll.poll(seconds * 1000)]
