@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from tests.limits import joining
 from tests.requirements import require_tool
 from tests.wire import TIMEOUT, Address, Wire
 
@@ -67,6 +68,7 @@ class Server:
         *,
         group: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         """Start `argv` and wait until `address` accepts (None: no waiting).
 
@@ -77,12 +79,9 @@ class Server:
         # Files, not pipes: a server that talks much must not wait for a test to read it.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        launch = list(argv)
-        if group is not None:
-            launch = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *argv]
         self.process = subprocess.Popen(
-            launch,
-            stdin=subprocess.DEVNULL,
+            joining(group, argv),
+            stdin=stdin,
             stdout=self._output,
             stderr=self._errors,
             env={**os.environ, **(environment or {})},
