@@ -156,7 +156,7 @@ def test_a_neighbour_gets_its_memory_and_gives_it_back(
 
 
 def regrow(wire: Wire, server: Server, next_key: int, target: int) -> int:
-    """Write until the server's resident size is back at `target` bytes, for 20 s at most; return that size."""
+    """Write until the server's resident size is `target` bytes, for 20 s at most; return that size."""
     deadline = time.monotonic() + 20
     while server.rss() < target and time.monotonic() < deadline:
         next_key = fill(wire, 16 * MIB, next_key)
