@@ -8,6 +8,7 @@ before it ends the server.
 
 from __future__ import annotations
 
+import os
 import random
 import runpy
 import select
@@ -30,7 +31,7 @@ def demand(owner: Any) -> None:
     while True:
         pause = INTERVALS[0] * (INTERVALS[1] / INTERVALS[0]) ** dice.random()
         ready, _, _ = select.select([sys.stdin], [], [], pause)
-        if ready and not sys.stdin.buffer.read1(1):  # type: ignore[attr-defined]
+        if ready and not os.read(sys.stdin.fileno(), 1):
             break
         target = int(DEMANDS[0] * (DEMANDS[1] / DEMANDS[0]) ** dice.random())
         # One soft demand in eight, so that survivors are being moved while others are discarded.

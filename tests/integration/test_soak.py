@@ -18,8 +18,8 @@ def test_not_one_wrong_byte_while_memory_is_taken_away(capsys: pytest.CaptureFix
     total, totals = soak(Plan(seconds=8))
     with capsys.disabled():
         print(
-            f"\nsoak: {total.operations} operations, {total.hits} hits, {total.bytes_verified} bytes verified,"
-            f" {total.wrong} wrong, {totals}"
+            f"\nsoak: {total.operations} operations, {total.hits} hits,"
+            f" {total.bytes_verified} bytes verified, {total.wrong} wrong, {totals}"
         )
     assert total.wrong == 0, "\n".join(total.messages)
     assert total.hits > 100
