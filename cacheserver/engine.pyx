@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """The engine: see engine.pxd."""
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -331,7 +332,7 @@ cdef Feed get_line(EngineC *e, Session *s, Writer *w, const char *p, const char 
     cdef const char *last = end
     cdef bint bad
     if not whole:
-        while last > p and last[-1] != 0x20:
+        while last > p and (last - 1)[0] != 0x20:
             last -= 1
         if end - last > KEY_MAX + 1:
             last = end
@@ -557,6 +558,7 @@ cdef Feed reject(Session *s, Writer *w, Request *r, size_t n, size_t *used) noex
         buffer_put(&w.out.text, r.error, r.nerror)
     used[0] = r.length
     if r.close:
+        used[0] = 0          # nothing of it was understood: whoever closes may see that the client is still sending
         return FEED_CLOSE
     if r.swallow:
         s.mode = SWALLOW
@@ -581,7 +583,7 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
         return feed
     if r.op <= OP_CAS:
         wait[0] = not storage(e, s, w, r, p + r.length, n - r.length, used)
-        used[0] += r.length
+        used[0] = 0 if wait[0] else used[0] + r.length
         return FEED_MORE
     if r.op == OP_QUIT:
         return FEED_CLOSE
@@ -623,7 +625,7 @@ cdef Feed keys(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     cdef const char *end = lf if lf != NULL else p + n
     cdef const char *stop
     cdef Feed feed
-    if lf != NULL and end > p and end[-1] == 0x0d:
+    if lf != NULL and end > p and (end - 1)[0] == 0x0d:
         end -= 1
     feed = get_line(e, s, w, p, end, lf != NULL, &stop)
     if s.mode != KEYS and lf != NULL:
@@ -728,6 +730,7 @@ cdef void start_clock() noexcept:
 start_clock()
 
 
+@cython.no_gc_clear  # whoever still holds pins of the store must be able to give them back
 cdef class Engine:
     def __cinit__(self, Store store not None, *, bint flush_enabled=True, str version="0.0.0"):
         cdef bytes text = f"VERSION {version}\r\n".encode()

@@ -11,7 +11,7 @@ OPS: dict[int, str]
 def parse_request(data: ReadableBuffer) -> tuple[ParsedName, dict[str, Any]]:
     """What parse() makes of `data`: the outcome's name, and the fields set for it as Python values.
 
-    Spans become bytes, flags become bools. NEED_DATA has no fields; BAD_REQUEST has error (None: no reply), noreply,
-    swallow (bytes), close and length; the others have op, noreply and length (bytes) and what the operation needs:
-    see protocol/text.pxd.
+    Spans become bytes, flags become bools. NEED_DATA has no fields; BAD_REQUEST has error (None: no reply),
+    noreply, swallow (bytes), close and length; the others have op, noreply and length (bytes) and what the
+    operation needs: see protocol/text.pxd.
     """

@@ -49,42 +49,49 @@ cdef inline const char *key_end(const char *p, const char *end) noexcept nogil:
     cdef const char *space = <const char *>memchr(p, SP, end - p)
     return end if space == NULL else space
 
-cdef inline bint read_u64(const char *p, const char *end, uint64_t *value) noexcept nogil:
-    """Read a token of 1..20 digits as 0..2**64-1; False for anything else."""
+cdef inline bint take_u64(const char **cursor, const char *end, uint64_t *value) noexcept nogil:
+    """Read the next token as 0..2**64-1 in 1..20 digits; False for anything else. Always steps behind the token."""
+    cdef const char *p = token_start(cursor[0], end)
+    cdef const char *first = p
     cdef uint64_t v = 0
     cdef uint32_t digit
-    if p == end or end - p > 20:
-        return False
     while p < end:
         digit = <uint32_t>(<unsigned char>p[0]) - 0x30
-        # 1844674407370955161 is 2**64 // 10: one more digit above it overflows.
-        if digit > 9 or v > <uint64_t>1844674407370955161:
-            return False
-        v *= 10
-        if v + digit < v:
-            return False
-        v += digit
+        if digit > 9:
+            break
+        v = v * 10 + digit
         p += 1
+    cursor[0] = p
     value[0] = v
-    return True
-
-cdef inline bint read_i32(const char *p, const char *end, int32_t *value) noexcept nogil:
-    """Read a token as -2**31..2**31-1; False for anything else."""
-    cdef uint64_t v = 0
-    cdef bint negative = p < end and p[0] == 0x2d
-    if not read_u64(p + negative, end, &v) or v > <uint64_t>2147483647 + negative:
+    if p == first or (p < end and p[0] != SP):
+        cursor[0] = token_end(p, end)
         return False
-    value[0] = <int32_t>(-<int64_t>v if negative else <int64_t>v)
-    return True
+    if p - first < 20:
+        return True
+    # 20 digits beginning with 1 wrapped exactly if less than 10**19 is left of them.
+    return p - first == 20 and (first[0] == 0x30 or (first[0] == 0x31 and v >= <uint64_t>10000000000000000000))
 
-cdef inline bint is_noreply(const char *p, const char *end) noexcept nogil:
-    return end - p == 7 and memcmp(p, b"noreply", 7) == 0
+cdef inline bint take_i32(const char **cursor, const char *end, int32_t *value) noexcept nogil:
+    """Read the next token as -2**31..2**31-1; False for anything else. Always steps behind the token."""
+    cdef const char *p = token_start(cursor[0], end)
+    cdef uint64_t v = 0
+    cdef bint negative = p < end and p[0] == 0x2d, good
+    p += negative
+    good = (p < end and p[0] != SP) and take_u64(&p, end, &v) and v <= <uint64_t>2147483647 + negative
+    cursor[0] = p
+    value[0] = <int32_t>(-<int64_t>v if negative else <int64_t>v)
+    return good
 
 cdef bint ends_noreply(const char *p, const char *end) noexcept nogil:
     """Whether the last token of [p, end) is "noreply"; `p` stands between tokens."""
     while end > p and (end - 1)[0] == SP:
         end -= 1
-    return end - p >= 7 and is_noreply(end - 7, end) and (end - p == 7 or (end - 8)[0] == SP)
+    return end - p >= 7 and memcmp(end - 7, b"noreply", 7) == 0 and (end - p == 7 or (end - 8)[0] == SP)
+
+cdef bint is_last_noreply(const char *p, const char *end) noexcept nogil:
+    """Whether [p, end) is "noreply" and nothing else."""
+    p = token_start(p, end)
+    return token_start(token_end(p, end), end) == end and ends_noreply(p, end)
 
 
 # Outcomes -------------------------------------------------------------------------------------------------------
@@ -125,13 +132,12 @@ cdef inline Parsed read_keys(Request *r, Op op, const char *p, const char *end) 
 
 cdef Parsed read_gat(Request *r, Op op, const char *p, const char *end) noexcept nogil:
     """gat, gats: <exptime> <key>+"""
-    cdef const char *exptime = token_start(p, end)
-    cdef const char *stop = token_end(exptime, end)
-    if token_start(stop, end) == end:
+    cdef bint good = take_i32(&p, end, &r.exptime)
+    if token_start(p, end) == end:
         return refuse(r, REPLY_BAD_FORMAT, False, 0)
-    if not read_i32(exptime, stop, &r.exptime):
+    if not good:
         return refuse(r, REPLY_BAD_EXPTIME, False, 0)
-    return read_keys(r, op, stop, end)
+    return read_keys(r, op, p, end)
 
 cdef Parsed read_storage(Request *r, Op op, const char *p, const char *end) noexcept nogil:
     """<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]
@@ -139,27 +145,23 @@ cdef Parsed read_storage(Request *r, Op op, const char *p, const char *end) noex
     A readable <bytes> decides everything: with it a bad line still loses its data block and obeys noreply; without it
     what follows cannot be told from requests, and the line is answered in any case.
     """
-    cdef const char *starts[4]
-    cdef const char *stops[4]
+    cdef const char *key = token_start(p, end)
+    cdef const char *key_stop = key_end(key, end)
     cdef uint64_t flags = 0, nbytes = 0
     cdef bint good
-    cdef int i
-    for i in range(4):
-        starts[i] = token_start(p, end)
-        p = stops[i] = key_end(starts[i], end) if i == 0 else token_end(starts[i], end)
-    if not read_u64(starts[3], stops[3], &nbytes) or nbytes > NBYTES_MAX:
+    p = key_stop
+    good = take_u64(&p, end, &flags)
+    good = take_i32(&p, end, &r.exptime) and good
+    if not take_u64(&p, end, &nbytes) or nbytes > NBYTES_MAX:
         return refuse(r, REPLY_BAD_FORMAT, False, 0)
     r.noreply = p != end and ends_noreply(p, end)
-    good = stops[0] - starts[0] <= KEY_MAX and read_u64(starts[1], stops[1], &flags)
-    good = good and read_i32(starts[2], stops[2], &r.exptime)
-    if good and op == OP_CAS:
-        p = token_start(p, end)
-        good = read_u64(p, token_end(p, end), &r.number)
-    if not good:
+    if op == OP_CAS:
+        good = take_u64(&p, end, &r.number) and good
+    if not good or key_stop - key > KEY_MAX:
         return refuse(r, REPLY_BAD_FORMAT, r.noreply, <int64_t>nbytes + 2)
     r.op = op
-    r.key = starts[0]
-    r.nkey = <uint32_t>(stops[0] - starts[0])
+    r.key = key
+    r.nkey = <uint32_t>(key_stop - key)
     r.flags = <uint32_t>flags    # beyond 32 bits: the low ones, as memcached keeps them
     r.nbytes = <int64_t>nbytes
     return GOT_REQUEST
@@ -180,47 +182,39 @@ cdef Parsed read_one_key(Request *r, Op op, const char *p, const char *end, cons
 
 cdef Parsed read_delete(Request *r, const char *p, const char *end) noexcept nogil:
     """delete: <key> [<number, ignored>] [noreply]"""
-    cdef const char *stop
+    cdef const char *number
     cdef uint64_t ignored = 0
     cdef Parsed parsed = read_one_key(r, OP_DELETE, p, end, &p)
-    if parsed != GOT_REQUEST:
+    if parsed != GOT_REQUEST or p == end:
         return parsed
-    p = token_start(p, end)
-    stop = token_end(p, end)
-    if read_u64(p, stop, &ignored):
-        p = token_start(stop, end)
-        stop = token_end(p, end)
-    if p == end or (is_noreply(p, stop) and token_start(stop, end) == end):
+    number = p
+    if take_u64(&number, end, &ignored):
+        p = number
+    if is_last_noreply(p, end) or token_start(p, end) == end:
         return GOT_REQUEST
     return refuse(r, REPLY_BAD_DELETE, r.noreply, 0)
 
 cdef Parsed read_argument(Request *r, Op op, const char *p, const char *end) noexcept nogil:
     """incr, decr: <key> <delta> [noreply]; touch: <key> <exptime> [noreply]"""
-    cdef const char *stop
     cdef Parsed parsed = read_one_key(r, op, p, end, &p)
-    p = token_start(p, end)
-    if p == end:
+    if token_start(p, end) == end:
         return refuse(r, REPLY_BAD_FORMAT, False, 0)
     if parsed != GOT_REQUEST:
         return parsed
-    stop = token_end(p, end)
     if op == OP_TOUCH:
-        if not read_i32(p, stop, &r.exptime):
+        if not take_i32(&p, end, &r.exptime):
             return refuse(r, REPLY_BAD_EXPTIME, r.noreply, 0)
-    elif not read_u64(p, stop, &r.number):
+    elif not take_u64(&p, end, &r.number):
         return refuse(r, REPLY_BAD_DELTA, r.noreply, 0)
     return GOT_REQUEST
 
 cdef Parsed read_flush(Request *r, const char *p, const char *end) noexcept nogil:
     """flush_all: [<exptime>] [noreply]"""
-    cdef const char *stop
-    p = token_start(p, end)
-    stop = token_end(p, end)
     r.op = OP_FLUSH_ALL
     r.exptime = 0
     r.noreply = ends_noreply(p, end)
-    r.has_exptime = p != end and not (is_noreply(p, stop) and token_start(stop, end) == end)
-    if r.has_exptime and not read_i32(p, stop, &r.exptime):
+    r.has_exptime = token_start(p, end) != end and not is_last_noreply(p, end)
+    if r.has_exptime and not take_i32(&p, end, &r.exptime):
         return refuse(r, REPLY_BAD_EXPTIME, r.noreply, 0)
     return GOT_REQUEST
 

@@ -9,7 +9,7 @@ Threads: everything belongs to the reactor's own thread, except what stands unde
 Budget.used (atomic).
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.engine cimport EngineC, Output, Session
 from cacheserver.net.linux cimport epoll_event, iovec, pthread_mutex_t

@@ -5,7 +5,7 @@ two atomics.
 Knows: libc. Must not know: connections, the engine.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "<sys/types.h>" nogil:
     ctypedef long ssize_t

@@ -189,6 +189,10 @@ cdef class Reactor:
             except Exception:
                 log.exception("a command failed; its connection is closed")
                 stay = False
+            except BaseException:
+                conn_destroy(r, c)
+                flush_note(r, c, first)
+                raise
             with nogil:
                 if stay:
                     flush_note(r, c, first)
@@ -203,8 +207,11 @@ cdef class Reactor:
         return 0
 
     cdef void end_batch(self) noexcept:
+        # Empty already, unless an exception ended the batch; conn_reap() must not free what the queue names.
+        if self.c.queued:
+            flush_all(&self.c)
         if self.close_asked:
-            self.close()
+            shut(&self.c)
             return
         with nogil:
             if self.c.draining:

@@ -12,7 +12,7 @@ from cacheserver.store.arena cimport (
     item_at,
     page_of,
 )
-from cacheserver.store.index cimport index_hash, index_insert, index_remove, index_replace
+from cacheserver.store.index cimport index_hash, index_insert, index_remove, index_replace, index_slot
 from cacheserver.store.item cimport (
     ACTIVE,
     FETCHED,
@@ -39,7 +39,7 @@ from cacheserver.store.lru cimport (
     lru_unlink,
     lru_walk,
 )
-from cacheserver.store.platform cimport pthread_mutex_trylock, pthread_mutex_unlock
+from cacheserver.store.platform cimport prefetch, pthread_mutex_trylock, pthread_mutex_unlock
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
 from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, SEGMENTS, WARM, Shard, SlabClass
 from cacheserver.store.slab cimport (
@@ -54,6 +54,7 @@ from cacheserver.store.slab cimport (
 )
 
 cdef enum:
+    AHEAD = 16               # items of a page whose buckets and neighbours are fetched before they are touched
     WALK = 48                # items of a tail looked at for one that may go
     FIT_UP = 3               # an item may lie in a chunk of up to FIT_UP / 2 times its size before a page is moved for it
 
@@ -93,7 +94,7 @@ cdef void remove_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept n
         slab_free(sh, h)
 
 
-cdef void evict_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
+cdef void evict_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept nogil:
     """Drop a live item for its memory (or because it has expired) and count which."""
     cdef SlabClass *k = &sh.classes[page_of(sh.arena, h).cls]
     if item_expired(it, sh.now):
@@ -108,7 +109,7 @@ cdef void evict_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
         k.evicted_unfetched += not it.bits & FETCHED
         k.evicted_active += (it.bits & ACTIVE) != 0
         k.evicted_time = sh.now - it.atime if sh.now > it.atime else 0
-    remove_item(sh, hash_of(sh, it), h, it)
+    remove_item(sh, hash, h, it)
 
 
 cdef struct Hunt:
@@ -126,7 +127,7 @@ cdef LruStatus take_one(void *context, handle_t h, Item *it) noexcept nogil:
         return LRU_SKIP
     if hunt.second_chance and it.bits & ACTIVE and not item_expired(it, hunt.sh.now):
         return LRU_ROTATE
-    evict_item(hunt.sh, h, it)
+    evict_item(hunt.sh, hash_of(hunt.sh, it), h, it)
     hunt.removed = 1
     return LRU_REMOVED
 
@@ -223,7 +224,7 @@ cdef bint in_use(Item *it) noexcept nogil:
     return it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT == WARM
 
 
-cdef bint rescue_item(Shard *sh, uint32_t page, handle_t h, Item *it, bint displace) noexcept nogil:
+cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it, bint displace) noexcept nogil:
     """Copy a live item of a closed page into a hole of another page of its class; `displace`: make one at the tail."""
     cdef uint32_t cls = page_of(sh.arena, h).cls
     cdef SlabClass *k = &sh.classes[cls]
@@ -236,7 +237,7 @@ cdef bint rescue_item(Shard *sh, uint32_t page, handle_t h, Item *it, bint displ
         return False
     copy = item_at(sh.arena, moved)
     memcpy(copy, it, item_bytes(it))
-    index_replace(&sh.index, hash_of(sh, it), h, moved)
+    index_replace(&sh.index, hash, h, moved)
     lru_replace(sh.arena, k, copy, moved)
     p = page_of(sh.arena, moved)
     if copy.exptime and copy.exptime < p.min_exp:
@@ -253,33 +254,53 @@ cdef void empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, E
     EMPTY_RESCUE, which comes after it, finds colder items than these at the tail to put them in the place of.
     """
     cdef Page *p = &sh.arena.pages[page]
-    cdef SlabClass *k = &sh.classes[p.cls]
-    cdef uint32_t chunk, end = p.bump
-    cdef handle_t h
+    cdef uint32_t chunk = begin, end = p.bump, stop, n, i
+    cdef handle_t handles[AHEAD]
+    cdef uint64_t hashes[AHEAD]
     cdef Item *it
     if end - begin > count:
         end = begin + count
-    for chunk in range(begin, end):
-        h = page << CHUNK_BITS | chunk
-        it = item_at(sh.arena, h)
-        if it.bits & STATE != LIVE or it.refs:
-            continue
-        if how != EMPTY_ALL and not item_expired(it, sh.now):
-            if rescue_item(sh, page, h, it, how == EMPTY_RESCUE):
-                continue
-            if how == EMPTY_COLD and in_use(it):
-                lru_unlink(sh.arena, k, h, it)
-                lru_link(sh.arena, k, h, it, WARM)
-                continue
-        evict_item(sh, h, it)
+    while chunk < end:
+        n = 0
+        stop = chunk + AHEAD if end - chunk > AHEAD else end
+        while chunk < stop:
+            it = item_at(sh.arena, page << CHUNK_BITS | chunk)
+            if it.bits & STATE == LIVE and it.refs == 0:
+                handles[n] = page << CHUNK_BITS | chunk
+                hashes[n] = hash_of(sh, it)
+                prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[n])])
+                prefetch(item_at(sh.arena, it.prev))
+                prefetch(item_at(sh.arena, it.next))
+                n += 1
+            chunk += 1
+        for i in range(n):
+            take_off(sh, page, hashes[i], handles[i], how)
+
+
+cdef void take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, EmptyHow how) noexcept nogil:
+    """One item of a page that is being emptied. An item that was read ahead may have been evicted meanwhile."""
+    cdef Item *it = item_at(sh.arena, h)
+    cdef SlabClass *k = &sh.classes[page_of(sh.arena, h).cls]
+    if it.bits & STATE != LIVE:
+        return
+    if how != EMPTY_ALL and not item_expired(it, sh.now):
+        if rescue_item(sh, page, hash, h, it, how == EMPTY_RESCUE):
+            return
+        if how == EMPTY_COLD and in_use(it):
+            lru_unlink(sh.arena, k, h, it)
+            lru_link(sh.arena, k, h, it, WARM)
+            return
+    evict_item(sh, hash, h, it)
 
 
 cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil:
     """Empty a page at once, without rescue; it ends in the arena's pool. A run's page: its item goes."""
     cdef Page *p = &sh.arena.pages[page]
+    cdef Item *it
     cdef bint emptied
     if p.state == PAGE_RUN:
-        evict_item(sh, page << CHUNK_BITS, item_at(sh.arena, page << CHUNK_BITS))
+        it = item_at(sh.arena, page << CHUNK_BITS)
+        evict_item(sh, hash_of(sh, it), page << CHUNK_BITS, it)
         return True
     slab_close_page(sh, page)
     empty_page(sh, page, 0, p.bump, EMPTY_ALL)

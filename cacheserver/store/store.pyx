@@ -36,7 +36,7 @@ from cacheserver.store.operations cimport (
     store_tick,
     store_touch,
 )
-from cacheserver.store.platform cimport atomic_get, pthread_mutex_destroy, pthread_mutex_init
+from cacheserver.store.platform cimport atomic_get, atomic_set, pthread_mutex_init
 from cacheserver.store.receive cimport Reservation, store_commit, store_extend, store_reserve
 from cacheserver.store.release cimport release_hard, release_maintain, release_pay, release_soft
 from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
@@ -105,6 +105,8 @@ cdef class Store:
         self.c.arena.wake_fd = fd
 
     def grant(self, int64_t nbytes):
+        if nbytes > 0:
+            atomic_set(&self.c.debt, 0)    # there is room again: what was asked for softly is not needed any more
         arena_grant(&self.c.arena, nbytes if nbytes > 0 else 0)
 
     def shrink(self, int64_t target, bint hard):

@@ -18,12 +18,17 @@ MAX_ITEM = 4 << 20
 PATIENCE = 20.0  # seconds until a test gives up waiting for something that must happen
 
 
+def answer(line: bytes) -> bytes:
+    """A command handler that knows `stats` only."""
+    return b"STAT line %d\r\nEND\r\n" % len(line) if line.startswith(b"stats") else b"ERROR\r\n"
+
+
 class Rig:
     """One store, one engine, one reactor, and the client ends of its connections."""
 
     def __init__(self, **options: object) -> None:
         self.engine = Engine(Store(capacity=512 << 20, max_item=MAX_ITEM))
-        self.engine.handler = lambda line: b"STAT line %d\r\nEND\r\n" % len(line)
+        self.engine.handler = answer
         self.reactor = Reactor(self.engine, **options)  # type: ignore[arg-type]
         self._clients: list[socket.socket] = []
 

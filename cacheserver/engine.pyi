@@ -1,0 +1,22 @@
+from collections.abc import Callable
+
+from cacheserver.store.store import Store
+
+class Engine:
+    """Executes requests against one store for one worker.
+
+    handler: called with the line (bytes, without CRLF) of every command that is not done in C, on the worker's
+    thread; returns the reply with its CRLFs (b"" for none), or None to close the connection.
+    flush_enabled: False refuses flush_all (memcached's -F).
+    version: what `version` answers, plain a.b.c.
+    """
+
+    store: Store
+    handler: Callable[[bytes], bytes | None] | None
+
+    def __init__(self, store: Store, *, flush_enabled: bool = True, version: str = "0.0.0") -> None: ...
+    def counters(self) -> dict[str, int]:
+        """Requests counted under the names of memcached's `stats`; any thread."""
+
+def store_clock() -> int:
+    """Seconds on the store's clock: monotonic, the same for all engines of the process."""

@@ -1,0 +1,79 @@
+from typing import Any
+
+class Store:
+    """Items by key in memory that can be given back to the host. Every method may be called from any thread.
+
+    shards: locks; a power of two from 1 to 64.
+    capacity: bytes the store may hold, for tests and benchmarks only; 0 = as much as it is granted.
+    max_item: bytes of header, key, flags and value that one item may have.
+    evictions: False = refuse writes instead of evicting (memcached's -M).
+    cas: False = every item's cas unique is 0 (memcached's -C).
+    Raises MemoryError when the system refuses address space.
+
+    Times are seconds of a clock of the caller's choice that starts above 1; exptime 0 = never.
+    """
+
+    wake_fd: int  # an eventfd written when growth was refused or soon will be; -1 = none
+
+    def __init__(
+        self,
+        *,
+        shards: int = 1,
+        capacity: int = 0,
+        max_item: int = 1048576,
+        evictions: bool = True,
+        cas: bool = True,
+    ) -> None: ...
+    def grant(self, nbytes: int) -> None:
+        """Allow the store to grow by `nbytes` from now on; replaces what is left of the last grant.
+
+        Before the first grant growth is not bounded. A grant above 0 cancels soft debt.
+        """
+
+    def shrink(self, target: int, hard: bool) -> int:
+        """Give `target` bytes back to the host; returns the bytes given back by now.
+
+        hard: all of it, before returning, at any cost to the cache. Soft: what costs nothing at once, the rest
+        is noted as debt (the largest ask counts, asks are not summed) for pay().
+        """
+
+    def pay(self, budget_us: int = 1000) -> int:
+        """Pay soft debt for about `budget_us` microseconds; returns the bytes still owed."""
+
+    def maintain(self, now: int, budget_us: int = 1000) -> None:
+        """Free what has expired and surplus empty pages. One thread at a time."""
+
+    def ledger(self) -> tuple[int, int]:
+        """(bytes resident, index included; bytes granted that the host has not charged yet)."""
+
+    def freeable(self) -> int:
+        """Bytes that shrinking could give back."""
+
+    def take_revoked(self) -> bool:
+        """True once after a hard shrink has revoked reservations: their holders should look."""
+
+    def flush(self) -> None:
+        """Forget every item."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counters and gauges under memcached's names, "classes" by slab class."""
+
+    def get(self, key: bytes, now: int = 1) -> tuple[bytes, int, int] | None:
+        """(value, flags, cas) or None."""
+
+    def put(
+        self,
+        mode: str,
+        key: bytes,
+        value: bytes,
+        flags: int = 0,
+        exptime: int = 0,
+        cas: int = 0,
+        now: int = 1,
+    ) -> str:
+        """`mode`: set add replace append prepend cas. Returns STORED NOT_STORED EXISTS NOT_FOUND TOO_LARGE NO_MEMORY."""
+
+    def delete(self, key: bytes, now: int = 1) -> bool: ...
+    def touch(self, key: bytes, exptime: int, now: int = 1) -> bool: ...
+    def arith(self, key: bytes, incr: bool, delta: int, now: int = 1) -> int | str:
+        """The new number, or NOT_FOUND, NOT_A_NUMBER, NO_MEMORY."""

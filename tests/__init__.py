@@ -1,0 +1,1 @@
+"""Everything that tests cacheserver; nothing outside this directory imports it."""

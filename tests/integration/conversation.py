@@ -1,0 +1,97 @@
+"""Holds one exchange with a server and reports the replies in a form that two servers can be compared by.
+
+Knows: how to find the end of a reply without waiting (a request with a known reply is sent behind each step)
+and which parts of a reply differ between any two servers: the version, the cas uniques. Uniques become #1, #2
+... in the order of their first appearance, so which of them are equal is still compared.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tests.integration.exchanges import Exchange
+from tests.servers import Server
+from tests.wire import Wire
+
+# A set and a get, so that no command under test can produce the same reply by itself.
+SENTINEL = b"set ~end~ 0 0 5 noreply\r\n~END~\r\nget ~end~\r\n"
+SENTINEL_REPLY = b"VALUE ~end~ 0 5\r\n~END~\r\nEND\r\n"
+CLOSED = b"<closed>"
+CAS_MARK = re.compile(rb"\{cas(\+1)?\}")
+
+
+class Conversation:
+    """One exchange on one connection; collects the normalised replies, one for each step."""
+
+    def __init__(self, wire: Wire, exchange: Exchange) -> None:
+        self._wire = wire
+        self._exchange = exchange
+        self._uniques: dict[bytes, bytes] = {}
+        self._last_unique = b"0"
+
+    def hold(self) -> list[bytes]:
+        """Send the steps in turn; return the reply to each; a closed connection adds CLOSED and ends it."""
+        replies: list[bytes] = []
+        last = len(self._exchange.steps) - 1
+        for number, step in enumerate(self._exchange.steps):
+            request = CAS_MARK.sub(self._fill_in, step)
+            if self._exchange.closes and number == last:
+                self._send(request)
+                replies += [self._normalise(self._wire.read_to_end()), CLOSED]
+                break
+            self._send(request + SENTINEL)
+            reply, closed = self._wire.read_until(SENTINEL_REPLY)
+            replies.append(self._normalise(reply))
+            if closed:
+                replies.append(CLOSED)
+                break
+        return replies
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._wire.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the server closed in the middle of the request; reading shows what it said before
+
+    def _fill_in(self, mark: re.Match[bytes]) -> bytes:
+        return b"%d" % (int(self._last_unique) + (1 if mark[1] else 0))
+
+    def _normalise(self, reply: bytes) -> bytes:
+        parts: list[bytes] = []
+        at = 0
+        while at < len(reply):
+            end = reply.find(b"\r\n", at)
+            line = reply[at:] if end < 0 else reply[at : end + 2]
+            at += len(line)
+            words = line[:-2].split(b" ")
+            if line.startswith(b"VERSION "):
+                line = b"VERSION x\r\n"
+            elif line.startswith(b"VALUE ") and len(words) >= 4:
+                if len(words) == 5:
+                    self._last_unique = words[4]
+                    symbol = self._uniques.setdefault(words[4], b"#%d" % (len(self._uniques) + 1))
+                    line = b" ".join([*words[:4], symbol]) + b"\r\n"
+                size = int(words[3]) + 2
+                line += reply[at : at + size]
+                at += size
+            parts.append(line)
+        return b"".join(parts)
+
+
+def hold(server: Server, exchange: Exchange) -> list[bytes]:
+    """Flush `server`, hold `exchange` with it on a new connection, return the normalised replies."""
+    with server.connect(timeout=5.0) as cleaner:
+        if cleaner.ask(b"flush_all\r\n") != b"OK":
+            raise AssertionError("flush_all was refused")
+    with server.connect(timeout=5.0) as wire:
+        try:
+            return Conversation(wire, exchange).hold()
+        except TimeoutError:
+            waiting = bytes(wire._buffer[:200])
+            raise AssertionError(f"no end of the reply to {exchange.name!r}; so far {waiting!r}") from None
+
+
+def shorten(replies: list[bytes], limit: int = 300) -> list[bytes]:
+    """Make replies fit for a message: long ones keep their head, their tail and their length."""
+    half = limit // 2
+    return [r if len(r) <= limit else r[:half] + b"...(%d bytes)..." % len(r) + r[-half:] for r in replies]

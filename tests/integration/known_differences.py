@@ -1,0 +1,71 @@
+"""Where memcached 1.6.45, whose replies this server gives, differs from the 1.6.18 that Debian ships.
+
+Knows: one table, name of the exchange -> (the replies of 1.6.45, why they differ). An exchange that is not in
+the table is answered alike by both versions.
+"""
+
+from __future__ import annotations
+
+BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
+A_IS_ONE = b"VALUE a 0 3\r\none\r\nEND\r\n"
+
+TOO_FEW = "1.6.45 calls a line with too few arguments a client error; 1.6.18 says ERROR"
+SWALLOWS = "1.6.45 swallows the data block of a refused line; 1.6.18 takes it for the next command"
+KEY_BYTE = "a NUL is a key byte in 1.6.45; in 1.6.18 it ends the line"
+SURPLUS = "1.6.45 ignores surplus tokens and knows noreply as the last token only; 1.6.18 says ERROR"
+LEADING = "1.6.45 takes a leading space for an empty command; 1.6.18 skips it"
+OLD_TIME = "1.6.45 ignores any number behind the key of a delete; 1.6.18 accepts 0 only"
+SHUTDOWN = "1.6.45 says SERVER_ERROR, so that clients can tell it from an unknown command"
+LENGTH = "1.6.45 refuses a length beyond 32 bits; 1.6.18 cuts it down and swallows as many bytes"
+BAD_LENGTH = "noreply is not looked at in a line without a length in 1.6.45"
+
+WORDS = ("set", "add", "replace", "append", "prepend")
+
+_TOO_FEW_ALONE = (
+    "empty line",
+    "empty line with LF only",
+    "line of one letter",
+    *(f"{word} {what}" for word in WORDS for what in ("without arguments", "without length")),
+    "set with only a key",
+    "cas without arguments",
+    "cas with a key only",
+    *(f"{word} {what}" for word in ("get", "gets") for what in ("without a key", "with spaces for a key")),
+    *(f"{word} {what}" for word in ("gat", "gats") for what in ("without arguments", "without a key")),
+    *(f"{word} {what}" for word in ("incr", "decr") for what in ("without arguments", "without a delta")),
+    "delete without a key",
+    "touch without arguments",
+    "touch without an exptime",
+    "verbosity without a level",
+)
+
+KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
+    **{name: ([BAD_FORMAT], TOO_FEW) for name in _TOO_FEW_ALONE},
+    **{
+        f"{word} by b''": ([b"STORED\r\n", BAD_FORMAT, b"VALUE a 0 1\r\n5\r\nEND\r\n"], TOO_FEW)
+        for word in ("incr", "decr")
+    },
+    **{
+        f"{word} with a key of 251 bytes": ([BAD_FORMAT, b"END\r\n"], SWALLOWS)
+        for word in ("set", "add", "replace", "append", "prepend", "cas")
+    },
+    **{
+        f"{word} with bad flags": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], SWALLOWS)
+        for word in ("set", "add", "replace", "append", "prepend", "cas")
+    },
+    **{
+        f"cas with a {what}": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], SWALLOWS)
+        for what in ("bad unique", "negative unique", "unique of 2^64")
+    },
+    "set with a key of 251 bytes on its own": ([BAD_FORMAT, b"END\r\n"], SWALLOWS),
+    "set with negative flags": ([BAD_FORMAT, b"END\r\n"], SWALLOWS),
+    "set with a bad exptime": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], SWALLOWS),
+    "set with bad flags and noreply": ([b"STORED\r\n", b"", A_IS_ONE], SWALLOWS),
+    "set with a length beyond 32 bits": ([BAD_FORMAT, b"END\r\n"], LENGTH),
+    "set with noreply too early": ([BAD_FORMAT, b"END\r\n"], BAD_LENGTH),
+    "set with noreply and a token behind it": ([b"STORED\r\n", b"VALUE a 0 3\r\nabc\r\nEND\r\n"], SURPLUS),
+    "key with a NUL": ([b"STORED\r\n", b"VALUE a\x00b 0 1\r\nv\r\nEND\r\n"], KEY_BYTE),
+    "leading space": ([b"STORED\r\n", b"ERROR\r\n"], LEADING),
+    "delete with the old time 5": ([b"STORED\r\n", b"DELETED\r\n", b"END\r\n"], OLD_TIME),
+    "shutdown where it is not enabled": ([b"SERVER_ERROR: shutdown not enabled\r\n"], SHUTDOWN),
+    "shutdown graceful where it is not enabled": ([b"SERVER_ERROR: shutdown not enabled\r\n"], SHUTDOWN),
+}

@@ -1,0 +1,109 @@
+"""The monitor in a real memory group, the kernel as the judge: nobody is killed, memory moves both ways."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cgroup import MemoryGroup, require
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _groups() -> None:
+    require()
+
+
+def start(group: MemoryGroup, script: str, *words: str) -> subprocess.Popen[str]:
+    return group.run(
+        [sys.executable, str(HERE / script), *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def ask(cache: subprocess.Popen[str]) -> dict[str, Any]:
+    assert cache.stdin is not None
+    assert cache.stdout is not None
+    cache.stdin.write("?\n")
+    cache.stdin.flush()
+    line = cache.stdout.readline()
+    assert line, f"the cache is gone, exit status {cache.wait()}"
+    return json.loads(line)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def settled(cache: subprocess.Popen[str]) -> int:
+    """The cache's size once it has stopped growing."""
+    last = -1
+    for _ in range(100):
+        own = ask(cache)["own"]
+        if own == last:
+            return int(own)
+        last = own
+        time.sleep(0.3)
+    pytest.fail("the cache never stops growing")
+
+
+@pytest.mark.parametrize("limit", [64, 128, 256])
+def test_a_cache_fills_a_group_of_any_size_and_yields_to_a_neighbour(limit: int) -> None:
+    hog_size = {64: 20, 128: 40, 256: 128}[limit]
+    with MemoryGroup(limit * MIB) as group:
+        cache = start(group, "toy_cache.py")
+        full = settled(cache)
+        before = ask(cache)
+        assert before["binding"].startswith("cgroup ")
+        assert before["limit"] == limit * MIB
+        left = limit * MIB - group.usage()
+        # What the interpreter leaves is used down to the reserve, a page and the deadband.
+        assert 0.5 * before["reserve"] < left < 1.03 * before["reserve"] + 3 * MIB
+
+        hog = start(group, "hog.py", str(hog_size), "0.5")
+        assert hog.stdout is not None
+        assert hog.stdin is not None
+        assert hog.stdout.readline().startswith("full"), "the hog was killed"
+        squeezed = ask(cache)
+        assert squeezed["own"] <= full - (hog_size - 4) * MIB
+        assert squeezed["bytes_released_hard"] + squeezed["bytes_released_soft"] >= (hog_size - 4) * MIB
+
+        hog.stdin.close()
+        assert hog.wait(10) == 0
+        assert until(lambda: ask(cache)["own"] >= 0.9 * full, 10), "it does not grow back"
+        assert group.oom_kills() == 0
+        assert cache.poll() is None
+
+
+def test_a_limit_lowered_live_in_steps_within_the_reserve_is_followed() -> None:
+    goal = 120 * MIB
+    with MemoryGroup(256 * MIB) as group:
+        cache = start(group, "toy_cache.py")
+        settled(cache)
+        limit = 256 * MIB
+
+        def lower() -> bool:
+            # One step below usage would be refused (v1, EBUSY) or go to the OOM killer (v2).
+            nonlocal limit
+            limit = max(goal, min(limit, group.usage() + 4 * MIB))
+            group.set_limit(limit)
+            return limit == goal
+
+        assert until(lower, 20), f"stuck at {limit >> 20} MiB"
+        assert until(lambda: ask(cache)["headroom"] >= 0.9 * ask(cache)["reserve"], 5)
+        assert ask(cache)["limit"] == goal
+        assert group.oom_kills() == 0

@@ -1,0 +1,224 @@
+"""The monitor on a clock and sources turned by hand; its thread, woken for real."""
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import cacheserver.pressure as pressure
+from cacheserver.pressure import Level, Monitor
+from cacheserver.pressure.policy import prior, reserve
+from tests.unit.pressure.conftest import Bench, HandSource
+
+MIB, GIB = 1 << 20, 1 << 30
+Make = Callable[[int, int], Bench]
+
+
+def test_a_cache_fills_what_is_left_and_then_nothing_happens(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.fill()
+    s = reserve(256 * MIB, 0, 4)
+    assert s <= b.headroom < 1.03 * s + 2 * MIB
+    assert b.source.own >= 0.80 * 256 * MIB
+    for _ in range(600):
+        b.step(1.0)
+    assert b.asked == []
+    assert b.monitor.status().shrinks_soft == b.monitor.status().shrinks_hard == 0
+
+
+@pytest.mark.parametrize("limit", [64, 128, 256, 1024])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 1.0, 2.4])  # GiB/s
+def test_a_hog_at_any_speed_never_finds_the_group_full(bench: Make, limit: int, rate: float) -> None:
+    b = bench(limit * MIB, 24 * MIB)
+    b.fill()
+    goal, step = b.source.others + limit * MIB // 3, 0.001
+    before, lowest, due = b.source.own, b.headroom, 0.0
+    while b.source.others < goal:
+        b.source.others += int(rate * GIB * step)
+        lowest = min(lowest, b.headroom)
+        b.now += step
+        if b.now >= due:
+            due = b.now + b.monitor.tick(b.now).tick
+    # Where the whole reserve is eaten within a tick or two no law can help.
+    if limit * 0.065 > rate * 1024 * 0.008:
+        assert lowest > 0
+    assert b.source.own <= before - limit * MIB // 3 + 4 * MIB
+    status = b.monitor.status()
+    assert status.bytes_released_hard + status.bytes_released_soft >= limit * MIB // 3 - 4 * MIB
+    b.source.others = 24 * MIB
+    for _ in range(400):
+        b.step(0.01)
+    # It is back, but for what the reserve has learnt from the hog.
+    learnt = b.monitor.status().reserve
+    assert b.source.own >= before - (learnt - prior(limit * MIB)) - 0.03 * learnt - 2 * MIB
+
+
+def test_a_deferred_soft_debt_is_not_summed(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.fill()
+    b.defer = True
+    b.source.others += 4 * MIB
+    for _ in range(30):
+        b.step(0.005, grow=False)
+    soft = [target for target, hard in b.asked if not hard]
+    assert 2 <= len(soft) <= 4
+    assert max(soft) - min(soft) < MIB
+    assert b.monitor.status().bytes_asked_soft == sum(soft)
+
+
+def test_growth_stops_before_a_hard_request_and_during_the_hold(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.fill()
+    b.granted = 99 * MIB
+    b.source.others += 14 * MIB
+    b.step(0.005, grow=False)
+    assert b.asked[0][1]
+    assert b.granted_when_asked[0] == b.granted == 0
+    b.step(0.3)
+    assert b.granted == 0
+
+
+def test_a_hopeless_deficit_neither_spins_nor_counts_requests(bench: Make) -> None:
+    b = bench(256 * MIB, 300 * MIB)
+    decision = b.monitor.tick(b.now)
+    assert decision.level is Level.CRITICAL
+    assert decision.tick >= 0.02
+    assert b.monitor.status().shrinks_hard == 0
+    assert b.monitor.status().headroom == -44 * MIB
+
+
+def test_a_full_cache_is_watched_cheaply_and_read_in_full_ten_times_a_second(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.fill()
+    b.source.full_reads = b.source.quick_reads = 0
+    for _ in range(200):
+        b.step(0.005)
+    assert 9 <= b.source.full_reads <= 11
+    assert b.source.quick_reads >= 180
+    b.source.limit -= 16 * MIB  # a limit lowered live is seen by the very next tick
+    b.step(0.005)
+    assert b.monitor.status().limit == 240 * MIB
+    assert b.headroom >= 0.5 * reserve(240 * MIB, 0, 0)
+
+
+def test_a_broken_source_leaves_the_others_in_force(bench: Make, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = HandSource(256 * MIB, "good"), HandSource(64 * MIB, "bad")
+    bad.broken = True
+    monitor = Monitor([bad, good])
+    for now in range(5):
+        assert monitor.tick(float(now)).binding == "good"
+    assert len(caplog.records) == 1
+    bad.broken = False
+    assert monitor.tick(9.0).binding == "bad"
+
+
+def test_level_changes_are_logged_and_a_trickle_at_the_edge_is_not(
+    bench: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "cacheserver.pressure")
+    b = bench(256 * MIB, 27 * MIB)
+    b.fill()
+    for turn in range(200):
+        b.source.others += (1 if turn % 2 else -1) * 3 * MIB
+        b.step(0.05)
+    assert 1 <= len(caplog.records) <= 4
+    assert "memory pressure LOW" in caplog.text
+    b.source.others += 40 * MIB
+    b.step(0.05)
+    assert "memory pressure CRITICAL" in caplog.text or "memory pressure NONE" in caplog.text
+
+
+def test_writing_to_wake_fd_makes_the_running_monitor_tick_at_once() -> None:
+    ticked = threading.Event()
+    source = HandSource(16 * GIB)  # far from its bound: the next tick is 250 ms away
+    monitor = Monitor([source])
+    handle = monitor.register_shrinker("x", lambda t, h: 0, grant=lambda n: ticked.set())
+    monitor.start()
+    try:
+        time.sleep(0.02)
+        ticked.clear()
+        start = time.monotonic()
+        os.write(monitor.wake_fd, (1).to_bytes(8, sys.byteorder))
+        assert ticked.wait(5)
+        assert time.monotonic() - start < 0.2
+        monitor.unregister_shrinker(handle)
+        with pytest.raises(ValueError, match="not registered"):
+            monitor.unregister_shrinker(handle)
+    finally:
+        monitor.stop()
+    assert not [t for t in threading.enumerate() if t.name == "cacheserver-pressure"]
+
+
+def test_the_thread_survives_a_policy_that_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor, calls, again = Monitor([HandSource(GIB)]), [], threading.Event()
+    real = monitor.tick
+
+    def tick(now: float) -> pressure.Decision:
+        calls.append(now)
+        if len(calls) in (2, 3):
+            raise MemoryError
+        if len(calls) > 3:
+            again.set()
+        return real(now)
+
+    monkeypatch.setattr(monitor, "tick", tick)
+    monitor.start()
+    assert again.wait(5)
+    monitor.stop()
+    assert "failed with MemoryError" in caplog.text
+
+
+def test_unregister_waits_for_a_running_callback() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def slow(target: int, hard: bool) -> int:
+        inside.set()
+        leave.wait(5)
+        return 0
+
+    source = HandSource(256 * MIB)
+    source.others = 250 * MIB
+    monitor = Monitor([source])
+    handle = monitor.register_shrinker("slow", slow)
+    ticker = threading.Thread(target=lambda: monitor.tick(1.0))
+    ticker.start()
+    assert inside.wait(5)
+    remover = threading.Thread(target=lambda: monitor.unregister_shrinker(handle))
+    remover.start()
+    remover.join(0.05)
+    assert remover.is_alive()
+    leave.set()
+    remover.join(5)
+    ticker.join(5)
+    assert not remover.is_alive()
+
+
+def test_the_plain_functions_run_one_shared_monitor_as_long_as_it_is_used() -> None:
+    class Hog:
+        asked = 0
+
+        def request_memory(self, target: int, hard: bool) -> int:
+            self.asked += 1
+            return 0
+
+    def running() -> int:
+        return sum(t.name == "cacheserver-pressure" for t in threading.enumerate())
+
+    assert isinstance(Hog(), pressure.Shrinker)
+    first = pressure.register_shrinker("a", Hog())
+    second = pressure.register_shrinker("b", lambda target, hard: 0)
+    assert running() == 1
+    assert pressure.default_monitor().status().binding != "none"
+    pressure.unregister_shrinker(first)
+    assert running() == 1
+    pressure.unregister_shrinker(second)
+    assert running() == 0
+    with pytest.raises(TypeError, match="neither callable"):
+        Monitor([]).register_shrinker("x", 5)  # type: ignore[arg-type]

@@ -1,0 +1,176 @@
+"""Sources against captured /proc and /sys trees, and against files that break."""
+from __future__ import annotations
+
+import logging
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cacheserver.pressure.cgroup import CgroupSource
+from cacheserver.pressure.host import MeminfoSource, PsutilSource
+from cacheserver.pressure.mounts import groups
+from cacheserver.pressure.psi import StallSource
+from cacheserver.pressure.source import detect
+
+Tree = Callable[[str], Path]
+MIB = 1 << 20
+
+
+def bounds(source: CgroupSource, now: float = 1.0) -> dict[str, tuple[int, int]]:
+    return {reading.name: (reading.limit, reading.usage) for reading in source.read(now)}
+
+
+def test_v1_reads_every_limited_ancestor_beside_an_empty_v2(tree: Tree) -> None:
+    source = CgroupSource(str(tree("hybrid-v1")))
+    assert bounds(source) == {
+        "cgroup /service/web": (256 * MIB, 120_000_000),
+        "cgroup /service": (512 * MIB, 220_000_000),
+    }
+    own = source.read(2.0)[0]
+    assert own.reclaimable == 8 * MIB + 2 * MIB - 1 * MIB - 1 * MIB  # inactive + active / 2 - mapped - dirty
+
+
+def test_a_docker_container_on_v1_finds_its_files_at_the_mount_point(tree: Tree) -> None:
+    assert bounds(CgroupSource(str(tree("docker-v1")))) == {"cgroup /docker/3f1c": (128 * MIB, 40_000_000)}
+
+
+def test_a_limit_above_the_container_on_v1_counts_though_only_its_number_is_visible(tree: Tree) -> None:
+    source = CgroupSource(str(tree("kubernetes-v1")))
+    assert bounds(source) == {"cgroup above /kubepods/burstable/pod7/c1": (200 * MIB, 50_000_000)}
+    assert source.quick(source.read(2.0)[0]) is None
+
+
+def test_a_docker_container_on_v2_in_its_namespace(tree: Tree) -> None:
+    (reading,) = CgroupSource(str(tree("docker-v2"))).read(1.0)
+    assert (reading.name, reading.limit, reading.usage) == ("cgroup /", 256 * MIB, 160_000_000)
+    assert reading.reclaimable == 20 * MIB + 4 * MIB - 2 * MIB - 1 * MIB
+    assert (reading.stall, reading.throttles, reading.ooms) == (2.5, 10, 1)
+
+
+def test_v2_takes_the_lower_of_high_and_max_at_every_level(tree: Tree) -> None:
+    assert bounds(CgroupSource(str(tree("kubernetes-v2")))) == {
+        r"cgroup /kubepods.slice/pod\x2d7.slice/cri c.scope": (300_000_000, 100_000_000),
+        r"cgroup /kubepods.slice/pod\x2d7.slice": (512 * MIB, 500_000_000),
+    }
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "cgroup", "expected"),
+    [
+        # A container whose v2 mount was made outside its namespace: the mount point is all there is to know.
+        ("1 0 0:1 /../.. /cg rw - cgroup2 c rw", "0::/", ["/"]),
+        ("1 0 0:1 / /cg rw - cgroup2 c rw", "0::/../other", ["/"]),
+        ("1 0 0:1 /a /cg rw - cgroup2 c rw", "0::/ab/c", ["/a"]),
+        ("1 0 0:1 /a /cg rw - cgroup2 c rw", "0::/a/b", ["/a/b", "/a"]),
+        ("1 0 0:1 / /with\\040blank rw shared:1 - cgroup c rw,cpu,memory", "3:cpu,memory:/", ["/"]),
+        ("1 0 0:1 / /cg rw - cgroup c rw,cpu", "3:cpu:/x", []),
+        ("garbage\n - \n1 0 - cgroup2", "nonsense\n0:\n::", []),
+    ],
+)
+def test_own_groups_from_mountinfo(tmp_path: Path, mountinfo: str, cgroup: str, expected: list[str]) -> None:
+    for directory in ("cg/b", "cg/x", "with blank"):
+        (tmp_path / directory).mkdir(parents=True)
+    assert [group.path for group in groups(mountinfo, cgroup, str(tmp_path))] == expected
+
+
+def test_limits_are_followed_live_also_from_unlimited_and_back(tree: Tree) -> None:
+    root = tree("hybrid-v1")
+    source = CgroupSource(str(root))
+    before = source.read(1.0)[0]
+    memory = root / "sys/fs/cgroup/memory"
+    (memory / "service/web/memory.limit_in_bytes").write_text(str(200 * MIB))
+    quick = source.quick(before)
+    assert quick is not None
+    assert quick.limit == 200 * MIB
+    (memory / "memory.limit_in_bytes").write_text(str(900 * MIB))
+    assert bounds(source, 1.1)["cgroup /"] == (900 * MIB, 600_000_000)
+    (memory / "memory.limit_in_bytes").write_text(str((1 << 63) - 4096))
+    assert "cgroup /" not in bounds(source, 1.2)
+
+
+def test_a_process_moved_to_another_group_is_followed(tree: Tree) -> None:
+    root = tree("hybrid-v1")
+    source = CgroupSource(str(root))
+    source.read(1.0)
+    (root / "proc/self/cgroup").write_text("4:memory:/service\n")
+    assert bounds(source, 3.0) == {"cgroup /service": (512 * MIB, 220_000_000)}
+
+
+def test_a_garbled_file_costs_one_line_and_that_bound_only(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "cacheserver.pressure")
+    root = tree("hybrid-v1")
+    source = CgroupSource(str(root))
+    source.read(1.0)
+    usage = root / "sys/fs/cgroup/memory/service/web/memory.usage_in_bytes"
+    usage.write_text("wat\n")
+    for now in (1.1, 1.2, 1.3):
+        web, service = source.read(now)
+        assert (web.stale, web.usage, service.stale) == (True, 120_000_000, False)
+    assert source.quick(web) is None
+    assert len(caplog.records) == 1
+    assert "memory.usage_in_bytes" in caplog.text
+    assert list(bounds(source, 7.0)) == ["cgroup /service"]  # stale for too long: left out
+
+    usage.write_text("130000000\n")
+    assert source.read(7.1)[0].usage == 130_000_000
+    assert len(caplog.records) == 2
+    assert "readable again" in caplog.records[-1].message
+
+
+def test_missing_stat_means_no_page_cache_is_counted_as_free(tree: Tree) -> None:
+    root = tree("docker-v2")
+    (root / "sys/fs/cgroup/memory.stat").unlink()
+    (reading,) = CgroupSource(str(root)).read(1.0)
+    assert (reading.reclaimable, reading.stale) == (0, False)
+
+
+def test_the_host_is_bounded_by_what_is_available(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree("hybrid-v1")
+    source = MeminfoSource(str(root))
+    (reading,) = source.read(1.0)
+    assert reading.limit - reading.usage == 23428144 << 10
+    (root / "proc/meminfo").write_text("MemTotal: 1000 kB\nMemFree: 100 kB\nCached: 200 kB\n")
+    quick = source.quick(reading)
+    assert quick is not None
+    assert quick.limit - quick.usage == 200 << 10
+    (root / "proc/meminfo").write_text("")
+    assert list(source.read(2.0)) == list(source.read(3.0)) == []
+    assert len(caplog.records) == 1
+
+
+def test_without_proc_psutil_is_asked_and_may_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert [source.name for source in detect(str(tmp_path))] == ["psutil"]
+    memory = types.SimpleNamespace(total=1000, available=400)
+    broken = False
+
+    def virtual_memory() -> types.SimpleNamespace:
+        if broken:
+            raise OSError("sysctl")
+        return memory
+
+    source = PsutilSource(types.SimpleNamespace(virtual_memory=virtual_memory))
+    assert [(reading.limit, reading.usage) for reading in source.read(1.0)] == [(1000, 600)]
+    broken = True
+    assert source.read(2.0) == source.read(3.0) == []
+    assert len(caplog.records) == 1
+
+
+def test_no_trigger_is_written_into_what_is_not_a_kernel_file(tree: Tree) -> None:
+    root = tree("docker-v2")
+    assert list(StallSource(str(root)).watches()) == []
+    assert (root / "sys/fs/cgroup/memory.pressure").read_text().startswith("some avg10=2.50")
+    assert (root / "proc/pressure/memory").read_text().startswith("some avg10=0.00")
+
+
+def test_every_source_of_this_machine_reads_and_closes() -> None:
+    for source in detect():
+        for _ in range(2):
+            for reading in source.read(1.0):
+                assert reading.usage >= 0
+                assert reading.limit > 0
+            source.watches()
+            source.close()
