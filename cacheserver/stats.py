@@ -4,8 +4,8 @@ Knows: memcached 1.6.45's names, and what its exporter trips over. Must not know
 it sees plain mappings only. A number nobody keeps is 0, so that dashboards find every name.
 
 Three rules the exporter for Prometheus imposes: `mem_requested` stands only in `stats items`;
-`store_too_large` and `store_no_memory` only in `stats` (a name in two places fails the scrape); every class of
-`stats slabs` has all its fields.
+`store_too_large` and `store_no_memory` only in `stats` (a name in two places fails the scrape); every class
+of `stats slabs` has all its fields.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
