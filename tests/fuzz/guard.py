@@ -1,4 +1,4 @@
-"""A buffer that ends where memory ends: reading a byte beyond it kills the process, so no test can miss it."""
+"""A buffer that ends where memory ends: reading beyond it kills the process, so no test can miss it."""
 
 import ctypes
 import mmap

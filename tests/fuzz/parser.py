@@ -1,5 +1,5 @@
-"""The invariant: whatever the bytes, parse() reads none beyond its buffer, makes no span outside the line, and
-a request found in a buffer is the one found in every longer buffer that begins with the same bytes.
+"""The invariant: whatever the bytes, parse() reads none beyond its buffer, makes no span outside the line,
+and a request found in a buffer is the one found in every longer buffer that begins with the same bytes.
 
 Run it for longer than the test does:  python -m tests.fuzz.parser --seconds 60 --seed 7
 """
@@ -128,7 +128,9 @@ def run(seconds: float, seed: int) -> int:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description="Feed mutated requests to the parser, check its invariants.")
+    options = argparse.ArgumentParser(
+        description="Feed mutated requests to the parser, check its invariants."
+    )
     options.add_argument("--seconds", type=float, default=5.0, help="how long to run (default 5)")
     options.add_argument("--seed", type=int, default=0, help="same seed, same inputs (default 0)")
     args = options.parse_args()

@@ -37,7 +37,7 @@ def framing() -> list[Exchange]:
         ends("spaces without an end", b" " * 3000),
         ends("HTTP GET", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         ends("HTTP POST", b"POST /x HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc"),
-        ends("HTTP after a good request", A + b"GET / HTTP/1.1\r\n\r\n"),
+        ends("HTTP after a good request", A, b"GET / HTTP/1.1\r\n\r\n"),
     ]
 
 

@@ -7,9 +7,12 @@ the table is answered alike by both versions.
 from __future__ import annotations
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
+BAD_DATA = b"CLIENT_ERROR bad data chunk\r\n" + BAD_FORMAT
 A_IS_ONE = b"VALUE a 0 3\r\none\r\nEND\r\n"
+A_IS_OLD = b"VALUE a 0 3\r\nold\r\nEND\r\n"
 
 TOO_FEW = "1.6.45 calls a line with too few arguments a client error; 1.6.18 says ERROR"
+REST = "what is left of the bad data is an empty line, which 1.6.45 calls a client error, 1.6.18 ERROR"
 SWALLOWS = "1.6.45 swallows the data block of a refused line; 1.6.18 takes it for the next command"
 KEY_BYTE = "a NUL is a key byte in 1.6.45; in 1.6.18 it ends the line"
 SURPLUS = "1.6.45 ignores surplus tokens and knows noreply as the last token only; 1.6.18 says ERROR"
@@ -44,13 +47,10 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
         f"{word} by b''": ([b"STORED\r\n", BAD_FORMAT, b"VALUE a 0 1\r\n5\r\nEND\r\n"], TOO_FEW)
         for word in ("incr", "decr")
     },
-    **{
-        f"{word} with a key of 251 bytes": ([BAD_FORMAT, b"END\r\n"], SWALLOWS)
-        for word in ("set", "add", "replace", "append", "prepend", "cas")
-    },
+    **{f"{word} with a key of 251 bytes": ([BAD_FORMAT, b"END\r\n"], SWALLOWS) for word in (*WORDS, "cas")},
     **{
         f"{word} with bad flags": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], SWALLOWS)
-        for word in ("set", "add", "replace", "append", "prepend", "cas")
+        for word in (*WORDS, "cas")
     },
     **{
         f"cas with a {what}": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], SWALLOWS)
@@ -60,6 +60,16 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
     "set with negative flags": ([BAD_FORMAT, b"END\r\n"], SWALLOWS),
     "set with a bad exptime": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], SWALLOWS),
     "set with bad flags and noreply": ([b"STORED\r\n", b"", A_IS_ONE], SWALLOWS),
+    **{
+        f"{word} with a bad end of data": ([b"STORED\r\n", BAD_DATA, A_IS_ONE], REST)
+        for word in (*WORDS, "cas")
+    },
+    **{
+        f"set with data that ends in {what}": ([b"STORED\r\n", BAD_DATA, A_IS_OLD], REST)
+        for what in ("LF only", "CR CR")
+    },
+    "a bad end of data in a large value": ([b"STORED\r\n", BAD_DATA, A_IS_ONE], REST),
+    "a bad end of data with noreply": ([b"STORED\r\n", BAD_FORMAT, A_IS_ONE], REST),
     "set with a length beyond 32 bits": ([BAD_FORMAT, b"END\r\n"], LENGTH),
     "set with noreply too early": ([BAD_FORMAT, b"END\r\n"], BAD_LENGTH),
     "set with noreply and a token behind it": ([b"STORED\r\n", b"VALUE a 0 3\r\nabc\r\nEND\r\n"], SURPLUS),

@@ -46,7 +46,9 @@ def arithmetic(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
 
 
 @given(st.one_of(storage(), arithmetic()), st.sampled_from([b"\r\n", b"\n"]), st.binary(max_size=20))
-def test_a_written_request_reads_back(written: tuple[bytes, dict[str, Any]], ending: bytes, rest: bytes) -> None:
+def test_a_written_request_reads_back(
+    written: tuple[bytes, dict[str, Any]], ending: bytes, rest: bytes
+) -> None:
     line, fields = written
     expected = ("GOT_REQUEST", {**fields, "length": len(line + ending)})
     assert parse_request(GUARD.place(line + ending + rest)) == expected
