@@ -334,7 +334,7 @@ class Config:
         default=0,
         stat="verbosity",
         shown="errors and warnings only",
-        help="log more: -v connections refused and pressure, -vv details, -vvv everything",
+        help="log more: -v changes of memory pressure, -vv each request to give memory back",
     )
 
     def settings(self) -> dict[str, str]:

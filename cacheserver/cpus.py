@@ -2,6 +2,7 @@
 
 Knows: /proc and the cgroup file system, below a given root. Must not know: workers, memory.
 """
+
 import math
 import os
 from collections.abc import Iterator

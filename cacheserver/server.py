@@ -74,7 +74,7 @@ def _announce(server: Server, daemon: process.Daemon | None) -> None:
 
 
 class Server:
-    """Every part of one running server, for the commands to look at; `started` is a time.monotonic() value.
+    """Every part of one running server, for commands to look at; `started` is a time.monotonic() value.
 
     sockets: bound and listening; run() closes them on its way out. monitor: None makes one that reads this host.
     """
@@ -219,7 +219,7 @@ class Server:
         self._stopping = True
         self._ignore_sockets()
         self.listener.stop()
-        close_sockets(self.listener.sockets)  # a client that comes now is refused instead of kept waiting
+        close_sockets(self.listener.sockets)  # a client that comes now is refused at once instead of waiting
         deadline = time.monotonic() + DRAIN_SECONDS
         for worker in self.workers:
             worker.drain(deadline)

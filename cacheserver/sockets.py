@@ -39,7 +39,7 @@ def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> list[s
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
-    """Close those still open, and remove the file of a Unix socket where the folder allows it."""
+    """Close what is still open, and remove the file of a Unix socket where the folder allows it."""
     for each in sockets:
         if each.fileno() < 0:
             continue

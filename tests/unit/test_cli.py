@@ -28,9 +28,9 @@ def test_short_flags_may_carry_their_value_and_stand_together() -> None:
 def test_long_names_are_memcacheds() -> None:
     config = parsed(
         "--port=5", "--unix-socket=/tmp/x", "--unix-mask", "770", "--threads=2", "--conn-limit=9",
-        "--listen-backlog=3", "--max-item-size=8k", "--verbose", "--daemon", "--pidfile=/tmp/y", "--user=nobody",
-        "--enable-shutdown", "--disable-flush-all", "--disable-evictions", "--disable-cas", "--enable-coredumps",
-        "--udp-port=0", "--protocol=ascii",
+        "--listen-backlog=3", "--max-item-size=8k", "--verbose", "--daemon", "--pidfile=/tmp/y",
+        "--user=nobody", "--enable-shutdown", "--disable-flush-all", "--disable-evictions", "--disable-cas",
+        "--enable-coredumps", "--udp-port=0", "--protocol=ascii",
     )  # fmt: skip
     assert config == Config(
         port=5, unix_socket="/tmp/x", unix_mask=0o770, threads=2, conn_limit=9, backlog=3, max_item=8192,
