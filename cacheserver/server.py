@@ -76,7 +76,7 @@ def _announce(server: Server, daemon: process.Daemon | None) -> None:
 class Server:
     """Every part of one running server, for commands to look at; `started` is a time.monotonic() value.
 
-    sockets: bound and listening; run() closes them on its way out. monitor: None makes one that reads this host.
+    sockets: bound and listening; run() closes them on its way out. monitor: None makes one for this host.
     """
 
     def __init__(
