@@ -76,7 +76,7 @@ def _announce(server: Server, daemon: process.Daemon | None) -> None:
 class Server:
     """Every part of one running server, for the commands to look at; `started` is a time.monotonic() value.
 
-    sockets: bound and listening; the caller closes them. monitor: None makes one that reads this host.
+    sockets: bound and listening; run() closes them on its way out. monitor: None makes one that reads this host.
     """
 
     def __init__(
@@ -219,8 +219,7 @@ class Server:
         self._stopping = True
         self._ignore_sockets()
         self.listener.stop()
-        for each in self.listener.sockets:
-            each.close()  # a client that comes now is refused at once instead of waiting in the queue
+        close_sockets(self.listener.sockets)  # a client that comes now is refused instead of kept waiting
         deadline = time.monotonic() + DRAIN_SECONDS
         for worker in self.workers:
             worker.drain(deadline)

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from cacheserver.config import Address, Config, address_text
 from cacheserver.errors import StartError
@@ -37,9 +38,11 @@ def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> list[s
     return sockets
 
 
-def close_sockets(sockets: list[socket.socket]) -> None:
-    """Close the sockets, and remove the file of a Unix socket where the folder allows it."""
+def close_sockets(sockets: Sequence[socket.socket]) -> None:
+    """Close those still open, and remove the file of a Unix socket where the folder allows it."""
     for each in sockets:
+        if each.fileno() < 0:
+            continue
         path = each.getsockname() if each.family == socket.AF_UNIX else None
         each.close()
         if path:
