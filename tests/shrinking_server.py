@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 MIB = 1 << 20
-INTERVALS = (0.0005, 0.05)  # seconds between two demands, drawn logarithmically
+INTERVALS = (0.001, 0.15)  # seconds between two demands, drawn logarithmically
 DEMANDS = (4096, 24 * MIB)  # bytes, drawn logarithmically
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         server.Server.__init__ = original  # type: ignore[method-assign]
         threading.Thread(target=demand, args=(self,), name="demands", daemon=True).start()
 
-    server.Server.__init__ = init  # type: ignore[method-assign,assignment]
+    server.Server.__init__ = init  # type: ignore[method-assign]
     runpy.run_module("cacheserver", run_name="__main__", alter_sys=True)
 
 

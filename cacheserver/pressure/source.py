@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 class Probe:
-    """One small kernel file, kept open and read with pread: a fifth of the cost of open, read, close.
+    """One small kernel file, kept open and read with pread.
 
     A file that cannot be read yields None and one log line; it is tried again at every read, with one line
     when it is back. `optional` files are absent on some kernels: their absence is not worth a line.

@@ -66,7 +66,7 @@ def test_the_table_of_differences_holds_no_stale_entry(exchange: Exchange, memca
     assert hold(memcached, exchange) != KNOWN_DIFFERENCES[exchange.name][0]
 
 
-@pytest.mark.parametrize("request_line", [b"delete a b c d e\r\n", b"delete a x y\r\n"])
+@pytest.mark.parametrize("request_line", [b"delete a b c d e\r\n", b"delete a x y\r\n", b"delete a 0 0\r\n"])
 def test_delete_refuses_surplus_tokens(request_line: bytes, server: Server) -> None:
     # libmemcached's conformance test wants an error here; 1.6.45 would ignore the surplus.
     with server.connect() as wire:

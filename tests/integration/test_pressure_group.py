@@ -11,23 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.cgroup import MemoryGroup, require
+from tests.limits import Group, joining, memory_group
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 MIB = 1 << 20
+HOLD = 2.0  # seconds the neighbour keeps what it took
 
 
-@pytest.fixture(autouse=True)
-def _groups() -> None:
-    require()
-
-
-def start(group: MemoryGroup, script: str, *words: str) -> subprocess.Popen[str]:
-    return group.run(
-        [sys.executable, str(HERE / script), *words],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def start(group: Group, module: str, *words: str) -> subprocess.Popen[str]:
+    command = joining(group.path, [sys.executable, "-m", module, *words])
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def ask(cache: subprocess.Popen[str]) -> dict[str, Any]:
@@ -64,8 +57,8 @@ def settled(cache: subprocess.Popen[str]) -> int:
 @pytest.mark.parametrize("limit", [64, 128, 256])
 def test_a_cache_fills_a_group_of_any_size_and_yields_to_a_neighbour(limit: int) -> None:
     hog_size = {64: 20, 128: 40, 256: 128}[limit]
-    with MemoryGroup(limit * MIB) as group:
-        cache = start(group, "toy_cache.py")
+    with memory_group(limit * MIB) as group:
+        cache = start(group, "tests.integration.toy_cache")
         full = settled(cache)
         before = ask(cache)
         assert before["binding"].startswith("cgroup ")
@@ -74,25 +67,23 @@ def test_a_cache_fills_a_group_of_any_size_and_yields_to_a_neighbour(limit: int)
         # What the interpreter leaves is used down to the reserve, a page and the deadband.
         assert 0.5 * before["reserve"] < left < 1.03 * before["reserve"] + 3 * MIB
 
-        hog = start(group, "hog.py", str(hog_size), "0.5")
+        hog = start(group, "tests.hog", "--mib", str(hog_size), "--seconds", "0.5", "--hold", str(HOLD))
         assert hog.stdout is not None
-        assert hog.stdin is not None
-        assert hog.stdout.readline().startswith("full"), "the hog was killed"
+        assert hog.stdout.readline() == "holding\n", "the hog was killed"
         squeezed = ask(cache)
         assert squeezed["own"] <= full - (hog_size - 4) * MIB
         assert squeezed["bytes_released_hard"] + squeezed["bytes_released_soft"] >= (hog_size - 4) * MIB
 
-        hog.stdin.close()
         assert hog.wait(10) == 0
         assert until(lambda: ask(cache)["own"] >= 0.9 * full, 10), "it does not grow back"
-        assert group.oom_kills() == 0
+        assert group.kills() == 0
         assert cache.poll() is None
 
 
 def test_a_limit_lowered_live_in_steps_within_the_reserve_is_followed() -> None:
     goal = 120 * MIB
-    with MemoryGroup(256 * MIB) as group:
-        cache = start(group, "toy_cache.py")
+    with memory_group(256 * MIB) as group:
+        cache = start(group, "tests.integration.toy_cache")
         settled(cache)
         limit = 256 * MIB
 
@@ -100,10 +91,10 @@ def test_a_limit_lowered_live_in_steps_within_the_reserve_is_followed() -> None:
             # One step below usage would be refused (v1, EBUSY) or go to the OOM killer (v2).
             nonlocal limit
             limit = max(goal, min(limit, group.usage() + 4 * MIB))
-            group.set_limit(limit)
+            group.limit(limit)
             return limit == goal
 
         assert until(lower, 20), f"stuck at {limit >> 20} MiB"
         assert until(lambda: ask(cache)["headroom"] >= 0.9 * ask(cache)["reserve"], 5)
         assert ask(cache)["limit"] == goal
-        assert group.oom_kills() == 0
+        assert group.kills() == 0

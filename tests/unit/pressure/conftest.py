@@ -1,4 +1,4 @@
-"""Fixtures: a captured /proc and /sys laid out as files; sources and clocks that a test turns by hand."""
+"""Fixtures: a small /proc and /sys, written by hand after real ones; sources and clocks turned by hand."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Sources against captured /proc and /sys trees, and against files that break."""
+"""Sources against small /proc and /sys trees, written by hand after real ones, and against broken files."""
 from __future__ import annotations
 
 import logging
