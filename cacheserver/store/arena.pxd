@@ -78,7 +78,7 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
 cdef void arena_close(Arena *a) noexcept nogil
 cdef bint arena_leave(Arena *a, int64_t n) noexcept nogil
 cdef void arena_force(Arena *a, int64_t n) noexcept nogil
-cdef void arena_give_back(Arena *a, int64_t n) noexcept nogil
+cdef void arena_give_back(Arena *a, int64_t n, bint again) noexcept nogil
 cdef void arena_grant(Arena *a, int64_t n) noexcept nogil
 cdef void arena_wake(Arena *a) noexcept nogil
 cdef uint32_t arena_take_page(Arena *a) noexcept nogil
@@ -86,4 +86,4 @@ cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes) noexcept nogil
 cdef void arena_put_page(Arena *a, uint32_t page) noexcept nogil
 cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
-cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil
+cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep, bint again) noexcept nogil

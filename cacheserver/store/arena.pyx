@@ -113,10 +113,11 @@ cdef void arena_force(Arena *a, int64_t n) noexcept nogil:
     atomic_add(&a.untouched, n)
 
 
-cdef void arena_give_back(Arena *a, int64_t n) noexcept nogil:
-    """`n` committed bytes have gone back to the host; as many may be taken again until the next grant says otherwise."""
+cdef void arena_give_back(Arena *a, int64_t n, bint again) noexcept nogil:
+    """`n` committed bytes have gone back to the host. `again`: they were given up only to take as many in their place,
+    so leave for that is still there; otherwise it takes a new grant."""
     atomic_add(&a.committed, -n)
-    if not a.capacity:
+    if again and not a.capacity:
         atomic_add(&a.allowance, n)
 
 
@@ -192,7 +193,7 @@ cdef uint32_t arena_take_page(Arena *a) noexcept nogil:
     pthread_mutex_unlock(&a.lock)
     if page == 0:
         atomic_add(&a.untouched, -PAGE_SIZE)
-        arena_give_back(a, PAGE_SIZE)
+        arena_give_back(a, PAGE_SIZE, True)
     return page
 
 
@@ -216,7 +217,7 @@ cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes) noexcept nogil:
     pthread_mutex_unlock(&a.lock)
     if page == 0:
         atomic_add(&a.untouched, -<int64_t>whole)
-        arena_give_back(a, whole)
+        arena_give_back(a, whole, True)
         return 0
     a.pages[page].run = count
     a.pages[page].chunk_size = PAGE_SIZE
@@ -261,8 +262,10 @@ cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
     pthread_mutex_unlock(&a.lock)
 
 
-cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil:
+cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep, bint again) noexcept nogil:
     """Give pages of the pool back to the host until `target` bytes are resident no more or only `keep` pages are left.
+
+    `again`: see arena_give_back().
 
     Returns the bytes that were resident. The pages are out of the pool, marked LEAVING, while the host takes them back.
     """
@@ -293,6 +296,6 @@ cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcep
             mark(a, batch[i], False)
         pthread_mutex_unlock(&a.lock)
         atomic_add(&a.untouched, touched - (<int64_t>n << PAGE_SHIFT))
-        arena_give_back(a, <int64_t>n << PAGE_SHIFT)
+        arena_give_back(a, <int64_t>n << PAGE_SHIFT, again)
         freed += touched
     return freed

@@ -324,5 +324,5 @@ cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
     if n:
         ix.ready -= n
         drop_space(<char *>ix.buckets + ix.ready, n)
-        arena_give_back(a, n)
+        arena_give_back(a, n, False)
     return n

@@ -81,7 +81,7 @@ cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
             pthread_mutex_lock(&victim.lock)
             barren = 0 if evict_coldest(victim) else barren + 1
             pthread_mutex_unlock(&victim.lock)
-        freed += arena_release_pool(&s.arena, need, 0)
+        freed += arena_release_pool(&s.arena, need, 0, True)
         pthread_mutex_lock(&sh.lock)
         h = room_for(sh, need)
         if h:

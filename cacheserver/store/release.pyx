@@ -113,7 +113,7 @@ cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
     More by at most one page (or one item that spans more). Less only when what is left is pinned or being received: the
     latter is then revoked, and counts when its owner has let go.
     """
-    cdef int64_t freed = arena_release_pool(&s.arena, target, 0)
+    cdef int64_t freed = arena_release_pool(&s.arena, target, 0, False)
     cdef uint32_t n, want, idle = 0
     cdef Shard *sh
     while freed < target and idle < s.nshards:
@@ -132,7 +132,7 @@ cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
             pthread_mutex_unlock(&sh.lock)
             if s.arena.npool > want:     # a large item's run: more pages came than one
                 break
-        freed += arena_release_pool(&s.arena, target - freed, 0)
+        freed += arena_release_pool(&s.arena, target - freed, 0, False)
     if freed < target:
         revoke(s, target - freed)
     atomic_add(&s.released_hard, freed)
@@ -141,7 +141,7 @@ cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
 
 cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil:
     """Give back what costs nothing (empty pages) and note the rest as debt, to be paid in slices by release_pay()."""
-    cdef int64_t freed = arena_release_pool(&s.arena, target, 0), owed = target - freed
+    cdef int64_t freed = arena_release_pool(&s.arena, target, 0, False), owed = target - freed
     if owed > atomic_get(&s.debt):
         atomic_set(&s.debt, owed)
     atomic_add(&s.released_soft, freed)
@@ -186,7 +186,7 @@ cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
     cdef uint32_t idle = 0
     cdef Shard *sh
     while atomic_get(&s.debt) > 0:
-        freed = arena_release_pool(&s.arena, PAGE_SIZE, 0)
+        freed = arena_release_pool(&s.arena, PAGE_SIZE, 0, False)
         if freed:
             atomic_add(&s.debt, -freed)
             atomic_add(&s.released_soft, freed)
@@ -281,7 +281,7 @@ cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept 
     expire_some(s, now, end)
     keep = IDLE_POOL + <uint32_t>((atomic_get(&s.arena.committed) >> PAGE_SHIFT) // POOL_SHARE)
     if s.arena.npool > keep:
-        arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep)
+        arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep, False)
     for i in range(s.nshards):
         trim_index(s, &s.shards[i])
 
