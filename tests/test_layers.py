@@ -22,7 +22,18 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver": set(),  # the package itself: its version
     "cacheserver.store": set(),
     "cacheserver.pressure": set(),
-    "cacheserver.engine": {"protocol", "cacheserver.store"},
+    "cacheserver.output": {"protocol"},
+    "cacheserver.session": {"protocol", "cacheserver.store"},
+    "cacheserver.retrieval": {"protocol", "cacheserver.store", "cacheserver.output", "cacheserver.session"},
+    "cacheserver.storage": {"protocol", "cacheserver.store", "cacheserver.output", "cacheserver.session"},
+    "cacheserver.engine": {
+        "protocol",
+        "cacheserver.store",
+        "cacheserver.output",
+        "cacheserver.session",
+        "cacheserver.retrieval",
+        "cacheserver.storage",
+    },
     "cacheserver.net": {"cacheserver.engine"},
     "cacheserver.worker": {"cacheserver.net"},
     "cacheserver.shrinkers": {"cacheserver.store", "cacheserver.pressure"},
@@ -107,7 +118,16 @@ def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
 @pytest.mark.parametrize(
     ("seam", "only"),
     [
-        ({"protocol", "cacheserver.store"}, {"cacheserver.engine", "cacheserver.server"}),
+        (
+            {"protocol", "cacheserver.store"},
+            {
+                "cacheserver.engine",
+                "cacheserver.retrieval",
+                "cacheserver.session",
+                "cacheserver.storage",
+                "cacheserver.server",
+            },
+        ),
         ({"cacheserver.pressure", "cacheserver.store"}, {"cacheserver.shrinkers", "cacheserver.server"}),
     ],
     ids=["protocol and store", "store and pressure"],

@@ -1,0 +1,149 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The get family: see retrieval.pxd."""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+
+from cacheserver.output cimport Output, Writer, add_span, put_line, writer_bytes, writer_close_run, writer_room
+from cacheserver.session cimport (
+    CMD_GET,
+    CMD_TOUCH,
+    FEED_CLOSE,
+    FEED_MORE,
+    FEED_PAUSED,
+    GET_EXPIRED,
+    GET_HITS,
+    GET_MISSES,
+    KEYS,
+    LINE,
+    OUTPUT_PAUSE,
+    SKIP,
+    TOUCH_HITS,
+    TOUCH_MISSES,
+    EngineC,
+    Feed,
+    Session,
+)
+from cacheserver.store.operations cimport (
+    View,
+    store_done,
+    store_get,
+    store_hash,
+    store_pin,
+    store_prefetch,
+    store_unpin,
+    store_view_expire,
+)
+from protocol.buffer cimport buffer_put
+from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_END, VALUE_HEAD_MAX, put_crlf, put_value
+from protocol.request cimport KEY_MAX, next_key
+
+cdef enum:
+    INLINE_MAX = 2048        # bytes of value that are copied to the reply; larger ones are sent from where they lie
+    BATCH = 16               # keys hashed and prefetched ahead in a multiget
+
+
+cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
+    """Look one key up and write its VALUE, if any; False if memory for the reply is out."""
+    cdef View v
+    cdef uint64_t pin
+    if not writer_room(w, VALUE_HEAD_MAX + INLINE_MAX + 2):
+        return False
+    e.counters[CMD_GET] += 1
+    e.counters[CMD_TOUCH] += s.touching
+    if not store_get(e.store, hash, key, nkey, e.now, &v):
+        e.counters[GET_MISSES] += 1
+        e.counters[GET_EXPIRED] += v.expired
+        e.counters[TOUCH_MISSES] += s.touching
+        return True
+    e.counters[GET_HITS] += 1
+    if s.touching:
+        e.counters[TOUCH_HITS] += 1
+        store_view_expire(&v, s.exptime)
+    put_value(&w.out.text, key, nkey, v.flags, v.nbytes, s.with_cas, v.cas)
+    if v.nbytes > INLINE_MAX:
+        pin = store_pin(e.store, &v)
+        if pin:
+            writer_close_run(w)
+            add_span(w.out, v.value, 0, v.nbytes, pin)
+            put_crlf(&w.out.text)
+            return True
+        if not writer_room(w, v.nbytes + 2):
+            store_done(&v)
+            return False
+    buffer_put(&w.out.text, v.value, v.nbytes)
+    store_done(&v)
+    put_crlf(&w.out.text)
+    return True
+
+
+cdef void roll_back(EngineC *e, Writer *w, const Writer *mark, size_t text, uint32_t nspans, size_t nbytes) noexcept nogil:
+    """Take back the replies written since the mark."""
+    cdef Output *out = w.out
+    while out.nspans > nspans:
+        out.nspans -= 1
+        if out.spans[out.nspans].pin:
+            store_unpin(e.store, out.spans[out.nspans].pin)
+    out.text.len = text
+    out.bytes = nbytes
+    w.run = mark.run
+
+
+cdef const char *answer_keys(EngineC *e, Session *s, Writer *w, const char *p, const char *end, bint *bad) noexcept nogil:
+    """Answer keys from `p` on; returns where it stopped: `end`, a pause in between, or (`bad`) at an over-long key."""
+    cdef const char *keys[16]
+    cdef uint32_t lengths[16]
+    cdef uint64_t hashes[16]
+    cdef const char *cursor = p
+    cdef uint32_t n, i
+    cdef size_t before = writer_bytes(w)
+    bad[0] = False
+    while not bad[0]:
+        n = 0
+        while n < BATCH and next_key(&cursor, end, &keys[n], &lengths[n]):
+            if lengths[n] > KEY_MAX:
+                bad[0] = True
+                break
+            hashes[n] = store_hash(e.store, keys[n], lengths[n])
+            store_prefetch(e.store, hashes[n])
+            n += 1
+        if n == 0:
+            return end
+        for i in range(n):
+            if writer_bytes(w) - before >= OUTPUT_PAUSE:
+                bad[0] = False
+                return keys[i]
+            if not answer_key(e, s, w, hashes[i], keys[i], lengths[i]):
+                return keys[i]
+    return end
+
+
+cdef Feed answer_line(EngineC *e, Session *s, Writer *w, const char *p, const char *end, bint whole,
+                      const char **stop) noexcept nogil:
+    """Answer a get line, or the part of one in [p, end); `stop` is what to go on with (mode KEYS then)."""
+    cdef Writer mark = w[0]
+    cdef size_t text = w.out.text.len, nbytes = w.out.bytes
+    cdef uint32_t nspans = w.out.nspans
+    cdef const char *last = end
+    cdef bint bad
+    if not whole:
+        while last > p and (last - 1)[0] != 0x20:
+            last -= 1
+        if end - last > KEY_MAX + 1:
+            last = end
+    stop[0] = answer_keys(e, s, w, p, last, &bad)
+    if w.failed:
+        return FEED_CLOSE
+    if bad:
+        if not s.warm:
+            roll_back(e, w, &mark, text, nspans, nbytes)
+        put_line(w, REPLY_BAD_FORMAT)
+        s.mode = LINE if whole else SKIP
+        stop[0] = end
+        return FEED_MORE
+    if stop[0] == last and whole:
+        put_line(w, REPLY_END)
+        s.mode = LINE
+        return FEED_MORE
+    s.mode = KEYS
+    s.warm = True
+    return FEED_MORE if stop[0] == last else FEED_PAUSED

@@ -1,0 +1,74 @@
+# cython: language_level=3
+"""The state of one client's conversation, and of the engine that holds it: the structs the engine's modules share.
+
+Knows: the shapes. Must not know: sockets, asyncio. Memory: a Session lives inside its connection; its reservation and its
+command line are given up by session_close(). Threads: an EngineC, and the sessions it feeds, belong to one worker.
+"""
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from cacheserver.store.receive cimport Reservation
+from cacheserver.store.shard cimport StoreC
+from protocol.buffer cimport WriteBuffer
+
+cdef enum:
+    OUTPUT_PAUSE = 1048576   # bytes of reply for one session in one feed before FEED_PAUSED
+    CARRY_MAX = 131072 + 512 # most unconsumed bytes a FEED_MORE may leave for the connection to keep
+
+cdef enum Feed:
+    FEED_MORE                # all that is complete was executed; keep the unconsumed rest and add to it
+    FEED_PAUSED              # enough output for now: send it, then feed the unconsumed rest again (even with no new bytes)
+    FEED_COMMAND             # a rare command for Python: see Engine.run_command(); then feed the unconsumed rest
+    FEED_CLOSE               # send the output, then close; whatever is unconsumed is dropped
+
+cdef enum Mode:
+    LINE                     # at the beginning of a request
+    VALUE                    # in a data block that goes to an item
+    SWALLOW                  # in a data block that goes nowhere
+    KEYS                     # in a get line whose first keys have been answered
+    SKIP                     # in a line that is dropped up to its LF
+    COMMAND                  # a command waits for Python
+
+cdef enum:
+    CMD_GET, CMD_SET, CMD_TOUCH, CMD_FLUSH, GET_HITS, GET_MISSES, GET_EXPIRED, DELETE_HITS, DELETE_MISSES
+    INCR_HITS, INCR_MISSES, DECR_HITS, DECR_MISSES, CAS_HITS, CAS_MISSES, CAS_BADVAL, TOUCH_HITS, TOUCH_MISSES
+    STORE_TOO_LARGE, STORE_NO_MEMORY
+    COUNTERS
+
+cdef struct Session:
+    uint8_t mode
+    uint8_t storing          # VALUE: which PutMode
+    bint noreply             # VALUE
+    bint with_cas            # KEYS: gets, gats
+    bint touching            # KEYS: gat, gats
+    bint warm                # KEYS: replies to the line's first keys are out already
+    bint owes_error          # a revoked value's error line has not been sent yet
+    uint32_t exptime         # KEYS: for gat, store clock
+    uint32_t tail            # VALUE: bytes of the closing CRLF seen
+    int64_t remaining        # VALUE, SWALLOW: bytes still to come
+    uint64_t cas             # VALUE
+    Reservation reservation  # VALUE
+    WriteBuffer command      # COMMAND: the line for Python
+
+cdef struct EngineC:
+    StoreC *store
+    uint32_t now             # store clock, seconds; engine_tick() sets it
+    int64_t wall             # Unix time when the store clock showed 0
+    bint flush_enabled
+    char version[32]         # "VERSION a.b.c\r\n"
+    uint32_t nversion
+    uint64_t counters[32]
+
+cdef enum:
+    MONTH = 2592000          # seconds: larger exptimes are absolute Unix times
+
+cdef inline uint32_t store_exptime(EngineC *e, int32_t exptime) noexcept nogil:
+    """A client's exptime in the store's clock: 0 never; negative, or a past absolute time, expired already."""
+    cdef int64_t when
+    if exptime == 0:
+        return 0
+    if exptime < 0:
+        return 1
+    if exptime <= MONTH:
+        return e.now + <uint32_t>exptime
+    when = exptime - e.wall
+    return <uint32_t>when if when > 1 else 1

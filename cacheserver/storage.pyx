@@ -1,0 +1,192 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The storage commands: see storage.pxd."""
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from cacheserver.output cimport Writer, put_line
+from cacheserver.session cimport (
+    CAS_BADVAL,
+    CAS_HITS,
+    CAS_MISSES,
+    CMD_SET,
+    LINE,
+    STORE_NO_MEMORY,
+    STORE_TOO_LARGE,
+    SWALLOW,
+    VALUE,
+    EngineC,
+    Session,
+    store_exptime,
+)
+from cacheserver.store.item cimport item_size
+from cacheserver.store.operations cimport (
+    EXISTS,
+    NO_MEMORY,
+    NOT_FOUND,
+    NOT_STORED,
+    PUT_ADD,
+    PUT_APPEND,
+    PUT_CAS,
+    PUT_PREPEND,
+    PUT_REPLACE,
+    PUT_SET,
+    STORED,
+    TOO_LARGE,
+    Outcome,
+    PutMode,
+    store_drop,
+    store_fits,
+    store_hash,
+    store_put,
+)
+from cacheserver.store.receive cimport (
+    store_abandon,
+    store_commit,
+    store_extend,
+    store_is_revoked,
+    store_reserve,
+)
+from cacheserver.store.shard cimport CHUNK_MAX
+from protocol.reply cimport (
+    REPLY_BAD_CHUNK,
+    REPLY_EXISTS,
+    REPLY_NO_MEMORY,
+    REPLY_NOT_FOUND,
+    REPLY_NOT_STORED,
+    REPLY_STORED,
+    REPLY_TOO_LARGE,
+)
+from protocol.request cimport OP_ADD, OP_APPEND, OP_PREPEND, OP_REPLACE, OP_SET, Request
+
+cdef enum:
+    WHOLE_MAX = 4096         # bytes of line and data block that are waited for rather than received into an item
+
+
+cdef PutMode put_mode(uint32_t op) noexcept nogil:
+    if op == OP_SET:
+        return PUT_SET
+    if op == OP_ADD:
+        return PUT_ADD
+    if op == OP_REPLACE:
+        return PUT_REPLACE
+    if op == OP_APPEND:
+        return PUT_APPEND
+    return PUT_PREPEND if op == OP_PREPEND else PUT_CAS
+
+
+cdef void put_outcome(EngineC *e, Writer *w, PutMode mode, Outcome outcome, bint noreply) noexcept nogil:
+    """Count a storage command and answer it."""
+    e.counters[CMD_SET] += outcome != TOO_LARGE and outcome != NO_MEMORY
+    if outcome == STORED:
+        e.counters[CAS_HITS] += mode == PUT_CAS
+    elif outcome == EXISTS:
+        e.counters[CAS_BADVAL] += 1
+    elif outcome == NOT_FOUND:
+        e.counters[CAS_MISSES] += 1
+    elif outcome == TOO_LARGE:
+        e.counters[STORE_TOO_LARGE] += 1
+    elif outcome == NO_MEMORY:
+        e.counters[STORE_NO_MEMORY] += 1
+    if noreply:
+        return
+    if outcome == STORED:
+        put_line(w, REPLY_STORED)
+    elif outcome == NOT_STORED:
+        put_line(w, REPLY_NOT_STORED)
+    elif outcome == EXISTS:
+        put_line(w, REPLY_EXISTS)
+    elif outcome == NOT_FOUND:
+        put_line(w, REPLY_NOT_FOUND)
+    elif outcome == TOO_LARGE:
+        put_line(w, REPLY_TOO_LARGE)
+    else:
+        put_line(w, REPLY_NO_MEMORY)
+
+
+cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, PutMode mode, uint64_t hash,
+                       Outcome why) noexcept nogil:
+    """The value cannot be stored: say so, drop its bytes, and leave no stale one behind."""
+    if mode == PUT_SET:
+        store_drop(e.store, hash, r.key, r.nkey, e.now)
+    put_outcome(e, w, mode, why, r.noreply)
+    s.mode = SWALLOW
+    s.remaining = r.nbytes + 2
+
+
+cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char *block, size_t n,
+                      size_t *used) noexcept nogil:
+    """A storage line with `n` bytes after it. False: wait for more bytes; else `used` of them are done with."""
+    cdef PutMode mode = put_mode(r.op)
+    cdef uint32_t nbytes = <uint32_t>r.nbytes, exptime = store_exptime(e, r.exptime)
+    cdef uint64_t hash
+    cdef Outcome outcome
+    used[0] = 0
+    if n < <size_t>r.nbytes + 2 and r.length + <size_t>r.nbytes + 2 <= WHOLE_MAX:
+        return False
+    hash = store_hash(e.store, r.key, r.nkey)
+    if not store_fits(e.store, r.nkey, r.flags, r.nbytes):
+        refuse_value(e, s, w, r, mode, hash, TOO_LARGE)
+        return True
+    if n >= <size_t>r.nbytes + 2 and item_size(r.nkey, r.flags, r.nbytes) <= CHUNK_MAX:
+        used[0] = nbytes + 2
+        if block[nbytes] != 0x0d or block[nbytes + 1] != 0x0a:
+            if not r.noreply:
+                put_line(w, REPLY_BAD_CHUNK)
+            return True
+        if mode == PUT_APPEND or mode == PUT_PREPEND:
+            outcome = store_extend(e.store, mode, hash, r.key, r.nkey, block, nbytes, e.now)
+        else:
+            outcome = store_put(e.store, mode, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, r.number, e.now)
+        put_outcome(e, w, mode, outcome, r.noreply)
+        return True
+    outcome = store_reserve(e.store, hash, r.key, r.nkey, r.flags, exptime, nbytes, e.now, &s.reservation)
+    if outcome != STORED:
+        refuse_value(e, s, w, r, mode, hash, outcome)
+        return True
+    s.mode = VALUE
+    s.storing = mode
+    s.noreply = r.noreply
+    s.cas = r.number
+    s.remaining = nbytes
+    s.tail = 0
+    return True
+
+
+cdef void give_up_value(EngineC *e, Session *s) noexcept nogil:
+    """The reservation has been revoked: let go of the memory now, answer when the conversation goes on."""
+    store_abandon(e.store, &s.reservation)
+    s.owes_error = not s.noreply
+    e.counters[STORE_NO_MEMORY] += 1
+    s.mode = SWALLOW
+    s.remaining += 2 - s.tail
+
+
+cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t n) noexcept nogil:
+    """Bytes of a data block that goes to an item; returns how many were used."""
+    cdef size_t used = <size_t>s.remaining if <int64_t>n > s.remaining else n
+    cdef Outcome outcome
+    cdef bint good = True
+    if store_is_revoked(&s.reservation):
+        give_up_value(e, s)
+        return 0
+    memcpy(s.reservation.value + s.reservation.received, p, used)
+    s.reservation.received += <uint32_t>used
+    s.remaining -= used
+    if s.remaining:
+        return used
+    while used < n and s.tail < 2 and good:
+        good = p[used] == (0x0d if s.tail == 0 else 0x0a)
+        s.tail += 1
+        used += 1
+    if not good:
+        store_abandon(e.store, &s.reservation)
+        if not s.noreply:
+            put_line(w, REPLY_BAD_CHUNK)
+        s.mode = SWALLOW
+        s.remaining = 2 - s.tail
+    elif s.tail == 2:
+        outcome = store_commit(e.store, &s.reservation, <PutMode>s.storing, s.cas, e.now)
+        put_outcome(e, w, <PutMode>s.storing, outcome, s.noreply)
+        s.mode = LINE
+    return used
