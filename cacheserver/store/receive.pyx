@@ -150,7 +150,9 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
     if need > s.max_item:
         return TOO_LARGE
     if not take_quota(s, need):
-        atomic_add(<int64_t *>&sh.no_memory, 1)
+        pthread_mutex_lock(&sh.lock)
+        sh.no_memory += 1
+        pthread_mutex_unlock(&sh.lock)
         return NO_MEMORY
     h = take_chunk(s, sh, need)
     if h:

@@ -220,17 +220,19 @@ cdef void expire_page(StoreC *s, Shard *sh, uint32_t page) noexcept nogil:
     cdef handle_t h
     cdef Item *it
     cdef SlabClass *k = &sh.classes[p.cls]
+    cdef bint last
     for chunk in range(p.bump):
         h = page << CHUNK_BITS | chunk
         it = item_at(&s.arena, h)
         if it.bits & STATE != LIVE or it.exptime == 0:
             continue
         if item_expired(it, sh.now):
+            last = p.used == 1
             k.crawler_reclaimed += 1
             k.expired_unfetched += not it.bits & FETCHED
             remove_item(sh, hash_of(sh, it), h, it)
-            if p.used == 0:
-                return       # the page is gone
+            if last:
+                return       # the page is in the pool now, or somebody else's already
         elif it.exptime < next_exp:
             next_exp = it.exptime
     sh.crawler_checked += p.bump
@@ -260,9 +262,15 @@ cdef void expire_some(StoreC *s, uint32_t now, int64_t end) noexcept nogil:
             return
 
 
-cdef void trim_index(StoreC *s, Shard *sh) noexcept nogil:
+cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now) noexcept nogil:
+    """Bring the index to its size, and what a soft shrink left behind in order."""
     cdef uint32_t i
     pthread_mutex_lock(&sh.lock)
+    if now > sh.now:
+        sh.now = now
+    if sh.draining and atomic_get(&s.debt) <= 0:
+        slab_reopen_page(sh, sh.draining)      # the debt was cancelled half-way through this page
+        sh.draining = 0
     for i in range(SLICE):
         index_adjust(&sh.index, &s.arena)
     sh.index.releasing = index_spare(&sh.index) >= INDEX_SPARE
@@ -283,7 +291,7 @@ cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept 
     if s.arena.npool > keep:
         arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep, False)
     for i in range(s.nshards):
-        trim_index(s, &s.shards[i])
+        tend_shard(s, &s.shards[i], now)
 
 
 cdef void forget_page(Shard *sh, uint32_t page) noexcept nogil:
@@ -298,6 +306,13 @@ cdef void forget_page(Shard *sh, uint32_t page) noexcept nogil:
         sh.pages -= 1
         arena_put_page(sh.arena, page)
         return
+    if p.state == PAGE_RUN:
+        it = item_at(sh.arena, page << CHUNK_BITS)
+        if it.bits & STATE == LIVE:
+            it.bits = (it.bits & ~STATE) | LOOSE
+            if it.refs == 0:
+                slab_free(sh, page << CHUNK_BITS)
+        return
     if p.state == PAGE_SLAB:
         slab_close_page(sh, page)
     for chunk in range(p.bump):
@@ -308,8 +323,7 @@ cdef void forget_page(Shard *sh, uint32_t page) noexcept nogil:
             it.next = it.prev = 0
             if it.refs == 0:
                 slab_free(sh, h)
-    if p.state == PAGE_DRAINING:
-        slab_reopen_page(sh, page)
+    slab_reopen_page(sh, page)
 
 
 cdef void release_all(StoreC *s) noexcept nogil:
