@@ -33,7 +33,7 @@ class Store:
     def shrink(self, target: int, hard: bool) -> int:
         """Give `target` bytes back to the host; returns the bytes given back by now.
 
-        hard: all of it, before returning, at any cost to the cache. Soft: what costs nothing at once, the rest
+        hard: all of it, before returning, at any cost to the cache. Soft: what costs nothing now, the rest
         is noted as debt (the largest ask counts, asks are not summed) for pay().
         """
 
@@ -71,7 +71,10 @@ class Store:
         cas: int = 0,
         now: int = 1,
     ) -> str:
-        """`mode`: set add replace append prepend cas. Returns STORED NOT_STORED EXISTS NOT_FOUND TOO_LARGE NO_MEMORY."""
+        """`mode`: set add replace append prepend cas.
+
+        Returns STORED NOT_STORED EXISTS NOT_FOUND TOO_LARGE NO_MEMORY.
+        """
 
     def delete(self, key: bytes, now: int = 1) -> bool: ...
     def touch(self, key: bytes, exptime: int, now: int = 1) -> bool: ...

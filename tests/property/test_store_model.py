@@ -1,4 +1,4 @@
-"""The store against a dict: whatever is done to it, it answers like a dict that may forget what was evicted."""
+"""The store against a dict: it answers like a dict that may forget what was evicted."""
 from __future__ import annotations
 
 import hypothesis.strategies as st
@@ -19,7 +19,7 @@ class Entry:
 
 
 class StoreModel(RuleBasedStateMachine):
-    """`lossy`: the capacity is so small, or a shrink so hard, that any key may be gone; what is there must be right."""
+    """`lossy`: so little capacity, or so hard a shrink, that any key may go; what is there is right."""
 
     @initialize(lossy=st.booleans(), shards=st.sampled_from([1, 4]))
     def start(self, lossy: bool, shards: int) -> None:
@@ -67,13 +67,12 @@ class StoreModel(RuleBasedStateMachine):
             assert got == "TOO_LARGE"
             return
         wanted = "STORED"
-        if mode == "add" and entry:
-            wanted = "NOT_STORED"
-        elif mode == "replace" and not entry:
+        if (mode == "add" and entry) or (mode == "replace" and not entry):
             wanted = "NOT_STORED"
         elif mode == "cas":
             wanted = "NOT_FOUND" if not entry else "EXISTS" if stale else "STORED"
-        if got == "NO_MEMORY" or (self.lossy and wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")):
+        gone = wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
+        if got == "NO_MEMORY" or (self.lossy and gone):
             assert self.lossy
             self.model.pop(key, None)
             return
