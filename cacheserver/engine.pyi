@@ -5,8 +5,8 @@ from cacheserver.store.store import Store
 class Engine:
     """Executes requests against one store for one worker.
 
-    handler: called with the line (bytes, without CRLF) of every command not done in C, on the worker's
-    thread; returns the reply with its CRLFs (b"" for none), or None to close the connection.
+    handler: called with the line (bytes, without CRLF) of every command that is not done in C, on the
+    worker's thread; returns the reply with its CRLFs (b"" for none), or None to close the connection.
     flush_enabled: False refuses flush_all (memcached's -F).
     version: what `version` answers, plain a.b.c.
     """

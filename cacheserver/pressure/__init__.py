@@ -5,6 +5,7 @@
 
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
+
 from cacheserver.pressure.default import default_monitor, register_shrinker, unregister_shrinker
 from cacheserver.pressure.monitor import Monitor, Status
 from cacheserver.pressure.policy import Decision, Ledger, Level, State, decide

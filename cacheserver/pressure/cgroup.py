@@ -6,6 +6,7 @@ Memory: each group owns its open probes; CgroupSource closes them.
 A group counts as bounded only where it has both a finite limit and a usage; the v2 root has neither. A limit
 set later on a group that had none is seen at the next full reading.
 """
+
 from __future__ import annotations
 
 import os

@@ -2,6 +2,7 @@
 
 Knows: one Monitor. Threads: any.
 """
+
 from __future__ import annotations
 
 import threading

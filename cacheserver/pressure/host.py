@@ -2,6 +2,7 @@
 
 Knows: meminfo's fields. Must not know: cgroups, the policy.
 """
+
 from __future__ import annotations
 
 import importlib

@@ -6,6 +6,7 @@ Threads: `tick` runs in one thread at a time; `status`, `register_shrinker`,
 `unregister_shrinker`, `start`, `stop` may be called from any thread. All callbacks run in the thread that
 ticks.
 """
+
 from __future__ import annotations
 
 import contextlib

@@ -7,6 +7,7 @@ Neither file alone says it. Inside a container /proc/self/cgroup may name a path
 shows only the container's own part of the tree: the mount's root (mountinfo field 4) is what the two have in
 common.
 """
+
 from __future__ import annotations
 
 import os

@@ -15,6 +15,7 @@ D is the largest rise of n seen in a short window, g the smoothed speed of its r
 with the smallest A - S binds. HARD: A - P < F, or A < S/2, or the kernel has counted trouble at a bound
 whose reserve is touched. SOFT: A < S. GROW: A > 1.03 S.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

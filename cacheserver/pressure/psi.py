@@ -3,6 +3,7 @@
 Knows: the trigger protocol (kernel documentation, accounting/psi). Must not know: what the monitor makes of
 it. Memory: owns one descriptor; closing it removes the trigger.
 """
+
 from __future__ import annotations
 
 import os

@@ -6,6 +6,7 @@ The split is the kernel's (mm/shrinker.c): in proportion to freeable * 4 / cost,
 of is carried to its next share, at most twice what it can free. Here the carried part moves shares between
 shrinkers only: the total asked is always the target, because the target is measured anew at every tick.
 """
+
 from __future__ import annotations
 
 import logging

@@ -3,6 +3,7 @@
 Knows: file descriptors, kernel text formats, when to log. Must not know: the policy, shrinkers, threads, the
 store. Memory: a Probe owns one file descriptor; the source that made it closes it.
 """
+
 from __future__ import annotations
 
 import logging
@@ -121,8 +122,7 @@ class Probe:
 
 
 def field(text: bytes, key: bytes) -> int | None:
-    """The number after `key` at the start of a line of `text` (memory.stat, memory.events, meminfo), or None.
-    """
+    """The number after `key` at a line's start in `text` (memory.stat, memory.events, meminfo), or None."""
     if text.startswith(key):
         start = len(key)
     else:

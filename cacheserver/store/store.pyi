@@ -33,8 +33,8 @@ class Store:
     def shrink(self, target: int, hard: bool) -> int:
         """Give `target` bytes back to the host; returns the bytes given back by now.
 
-        hard: all of it, before returning, at any cost to the cache. Soft: what costs nothing now, the rest
-        is noted as debt (the largest ask counts, asks are not summed) for pay().
+        hard: all of it, before returning, at any cost to the cache. Soft: what costs nothing at once, the
+        rest is noted as debt (the largest ask counts, asks are not summed) for pay().
         """
 
     def pay(self, budget_us: int = 1000) -> int:
@@ -73,7 +73,7 @@ class Store:
     ) -> str:
         """`mode`: set add replace append prepend cas.
 
-        Returns STORED NOT_STORED EXISTS NOT_FOUND TOO_LARGE NO_MEMORY.
+        Returns STORED, NOT_STORED, EXISTS, NOT_FOUND, TOO_LARGE or NO_MEMORY.
         """
 
     def delete(self, key: bytes, now: int = 1) -> bool: ...

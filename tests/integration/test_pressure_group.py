@@ -1,4 +1,5 @@
 """The monitor in a real memory group, the kernel as the judge: nobody is killed, memory moves both ways."""
+
 from __future__ import annotations
 
 import json

@@ -3,6 +3,7 @@
 Fills what it is granted, page by page, as fast as it can, for ever; releases with MADV_DONTNEED. Prints one
 line of JSON on each line it reads from stdin.
 """
+
 from __future__ import annotations
 
 import json
@@ -74,9 +75,7 @@ class ToyCache:
 
 def main() -> None:
     cache, monitor = ToyCache(), Monitor()
-    monitor.register_shrinker(
-        "toy", cache.shrink, count=cache.count, grant=cache.grant, ledger=cache.ledger
-    )
+    monitor.register_shrinker("toy", cache.shrink, count=cache.count, grant=cache.grant, ledger=cache.ledger)
     monitor.start()
     while True:
         if not cache.grow():

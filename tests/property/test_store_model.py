@@ -1,4 +1,5 @@
-"""The store against a dict: it answers like a dict that may forget what was evicted."""
+"""The store against a dict: whatever is done to it, it answers like a dict that may forget."""
+
 from __future__ import annotations
 
 import hypothesis.strategies as st
@@ -19,7 +20,7 @@ class Entry:
 
 
 class StoreModel(RuleBasedStateMachine):
-    """`lossy`: so little capacity, or so hard a shrink, that any key may go; what is there is right."""
+    """`lossy`: the capacity is small, or a shrink was hard: any key may be gone; what is there is right."""
 
     @initialize(lossy=st.booleans(), shards=st.sampled_from([1, 4]))
     def start(self, lossy: bool, shards: int) -> None:
@@ -40,8 +41,14 @@ class StoreModel(RuleBasedStateMachine):
             entry = None
         return entry
 
-    @rule(mode=MODES, key=KEYS, size=SIZES, flags=st.sampled_from([0, 1, 2**32 - 1]), ttl=st.integers(0, 20),
-          stale=st.booleans())
+    @rule(
+        mode=MODES,
+        key=KEYS,
+        size=SIZES,
+        flags=st.sampled_from([0, 1, 2**32 - 1]),
+        ttl=st.integers(0, 20),
+        stale=st.booleans(),
+    )
     def put(self, mode: str, key: bytes, size: int, flags: int, ttl: int, stale: bool) -> None:
         self.step += 1
         value = (b"%d:" % self.step * (size // 2 + 1))[:size]
@@ -71,8 +78,9 @@ class StoreModel(RuleBasedStateMachine):
             wanted = "NOT_STORED"
         elif mode == "cas":
             wanted = "NOT_FOUND" if not entry else "EXISTS" if stale else "STORED"
-        gone = wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
-        if got == "NO_MEMORY" or (self.lossy and gone):
+        if got == "NO_MEMORY" or (
+            self.lossy and wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
+        ):
             assert self.lossy
             self.model.pop(key, None)
             return

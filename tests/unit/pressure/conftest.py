@@ -1,4 +1,5 @@
 """Fixtures: a small /proc and /sys, written by hand after real ones; sources and clocks turned by hand."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
 """The monitor on a clock and sources turned by hand; its thread, woken for real."""
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,5 @@
 """The control law as arithmetic: one assertion for each sentence of it."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,5 @@
 """The split among shrinkers and the containment of bad ones."""
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,5 @@
 """Sources against small /proc and /sys trees, written by hand after real ones, and against broken files."""
+
 from __future__ import annotations
 
 import logging

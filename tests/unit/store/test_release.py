@@ -1,4 +1,5 @@
 """Memory that really comes back: the kernel's figures against what the store says."""
+
 from __future__ import annotations
 
 import os
