@@ -22,9 +22,9 @@ def allow_files(connections: int, workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
+    raised = hard if hard == resource.RLIM_INFINITY else max(hard, needed)
     try:
-        hard = hard if hard == resource.RLIM_INFINITY else max(hard, needed)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, raised))
     except (ValueError, OSError):
         raise StartError(
             f"-c {connections} needs {needed} open files, the system allows {hard}; start as root, raise the "
