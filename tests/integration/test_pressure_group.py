@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -27,9 +28,11 @@ def start(group: Group, module: str, *words: str) -> subprocess.Popen[str]:
 def ask(cache: subprocess.Popen[str]) -> dict[str, Any]:
     assert cache.stdin is not None
     assert cache.stdout is not None
-    cache.stdin.write("?\n")
-    cache.stdin.flush()
-    line = cache.stdout.readline()
+    line = ""
+    with contextlib.suppress(BrokenPipeError):
+        cache.stdin.write("?\n")
+        cache.stdin.flush()
+        line = cache.stdout.readline()
     assert line, f"the cache is gone, exit status {cache.wait()}"
     return json.loads(line)
 
@@ -77,8 +80,9 @@ def test_a_cache_fills_a_group_of_any_size_and_yields_to_a_neighbour(limit: int)
         assert hog.stdout is not None
         assert hog.stdout.readline() == "holding\n", "the hog was killed"
         squeezed = ask(cache)
-        assert squeezed["own"] <= full - (hog_size - 4) * MIB
-        assert squeezed["bytes_released_hard"] + squeezed["bytes_released_soft"] >= (hog_size - 4) * MIB
+        yielded = hog_size * MIB - before["reserve"]  # the rest came out of the reserve, which is refilled
+        assert squeezed["own"] <= full - yielded
+        assert squeezed["bytes_released_hard"] + squeezed["bytes_released_soft"] >= yielded
 
         assert hog.wait(10) == 0
         assert until(lambda: filled(cache, group), 10), "it does not grow back"
