@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 
 from cacheserver.output cimport Writer, put_line
 from cacheserver.session cimport (
+    CARRY_MAX,
     CAS_BADVAL,
     CAS_HITS,
     CAS_MISSES,
@@ -19,7 +20,7 @@ from cacheserver.session cimport (
     Session,
     store_exptime,
 )
-from cacheserver.store.item cimport item_size
+from cacheserver.store.item cimport Item, item_key, item_size
 from cacheserver.store.operations cimport (
     EXISTS,
     NO_MEMORY,
@@ -45,6 +46,8 @@ from cacheserver.store.receive cimport (
     store_commit,
     store_extend,
     store_is_revoked,
+    store_may_reserve,
+    store_progress,
     store_reserve,
 )
 from cacheserver.store.shard cimport CHUNK_MAX
@@ -140,6 +143,9 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
             outcome = store_put(e.store, mode, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, r.number, e.now)
         put_outcome(e, w, mode, outcome, r.noreply)
         return True
+    if r.length + <size_t>r.nbytes + 2 <= CARRY_MAX and \
+            not store_may_reserve(e.store, item_size(r.nkey, r.flags, r.nbytes)):
+        return False             # the connection's own buffer, which has a bound of its own, must do
     outcome = store_reserve(e.store, hash, r.key, r.nkey, r.flags, exptime, nbytes, e.now, &s.reservation)
     if outcome != STORED:
         refuse_value(e, s, w, r, mode, hash, outcome)
@@ -155,6 +161,9 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
 
 cdef void give_up_value(EngineC *e, Session *s) noexcept nogil:
     """The reservation has been revoked: let go of the memory now, answer when the conversation goes on."""
+    cdef Item *it = s.reservation.item
+    if s.storing == PUT_SET:
+        store_drop(e.store, s.reservation.hash, item_key(it), it.nkey, e.now)
     store_abandon(e.store, &s.reservation)
     s.owes_error = not s.noreply
     e.counters[STORE_NO_MEMORY] += 1
@@ -173,6 +182,7 @@ cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t 
     memcpy(s.reservation.value + s.reservation.received, p, used)
     s.reservation.received += <uint32_t>used
     s.remaining -= used
+    store_progress(e.store, &s.reservation, e.now)
     if s.remaining:
         return used
     while used < n and s.tail < 2 and good:

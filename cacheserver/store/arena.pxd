@@ -20,6 +20,7 @@ cdef enum:
     CHUNK_MASK = 16383
     MIN_CHUNK = 64
     OS_PAGE = 4096
+    LARGE_CHUNKS = 64        # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
 
 cdef enum PageState:
     PAGE_ABSENT = 0          # holds no memory of the host
@@ -50,6 +51,7 @@ cdef struct Arena:
     char *base
     Page *pages
     uint64_t *taken          # one bit a page: not ABSENT
+    uint8_t *chunk_touched   # LARGE_CHUNKS bytes a page: OS pages touched of each chunk, where chunks are large
     uint32_t npages
     uint32_t high            # pages from here on have never been taken
     uint32_t hint            # no absent page lies below this word of `taken`
@@ -78,12 +80,12 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
 cdef void arena_close(Arena *a) noexcept nogil
 cdef bint arena_leave(Arena *a, int64_t n) noexcept nogil
 cdef void arena_force(Arena *a, int64_t n) noexcept nogil
-cdef void arena_give_back(Arena *a, int64_t n, bint again) noexcept nogil
+cdef void arena_give_back(Arena *a, int64_t n) noexcept nogil
 cdef void arena_grant(Arena *a, int64_t n) noexcept nogil
 cdef void arena_wake(Arena *a) noexcept nogil
-cdef uint32_t arena_take_page(Arena *a) noexcept nogil
-cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes) noexcept nogil
+cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil
+cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nogil
 cdef void arena_put_page(Arena *a, uint32_t page) noexcept nogil
 cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
-cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep, bint again) noexcept nogil
+cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil

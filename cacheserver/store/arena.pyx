@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """The arena: see arena.pxd for what it knows and who owns what."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cacheserver.store.platform cimport (
@@ -10,7 +10,6 @@ from cacheserver.store.platform cimport (
     atomic_swap,
     atomic_take,
     low_bit,
-    pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
@@ -67,10 +66,11 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
     npages = address_space >> PAGE_SHIFT
     a.pages = <Page *>map_space(npages * sizeof(Page))
     a.taken = <uint64_t *>map_space((npages + 63) // 64 * 8)
-    if a.pages == NULL or a.taken == NULL:
+    a.chunk_touched = <uint8_t *>map_space(npages * LARGE_CHUNKS)
+    a.npages = <uint32_t>npages
+    if a.pages == NULL or a.taken == NULL or a.chunk_touched == NULL:
         arena_close(a)
         return -1
-    a.npages = <uint32_t>npages
     a.taken[0] = 1           # page 0 is never used: handle 0 means "none"
     a.high = 1
     a.capacity = capacity
@@ -85,8 +85,7 @@ cdef void arena_close(Arena *a) noexcept nogil:
     unmap_space(a.base, npages << PAGE_SHIFT)
     unmap_space(a.pages, npages * sizeof(Page))
     unmap_space(a.taken, (npages + 63) // 64 * 8)
-    if npages:
-        pthread_mutex_destroy(&a.lock)
+    unmap_space(a.chunk_touched, npages * LARGE_CHUNKS)
     memset(a, 0, sizeof(Arena))
 
 
@@ -113,11 +112,16 @@ cdef void arena_force(Arena *a, int64_t n) noexcept nogil:
     atomic_add(&a.untouched, n)
 
 
-cdef void arena_give_back(Arena *a, int64_t n, bint again) noexcept nogil:
-    """`n` committed bytes have gone back to the host. `again`: they were given up only to take as many in their place,
-    so leave for that is still there; otherwise it takes a new grant."""
+cdef void arena_give_back(Arena *a, int64_t n) noexcept nogil:
+    """`n` committed bytes have gone back to the host. Taking them again needs a new grant."""
     atomic_add(&a.committed, -n)
-    if again and not a.capacity:
+
+
+cdef void hand_in(Arena *a, int64_t n) noexcept nogil:
+    """Undo arena_leave(): what was granted could not be used."""
+    atomic_add(&a.untouched, -n)
+    atomic_add(&a.committed, -n)
+    if not a.capacity:
         atomic_add(&a.allowance, n)
 
 
@@ -172,8 +176,8 @@ cdef void mark(Arena *a, uint32_t page, bint taken) noexcept nogil:
             a.hint = page >> 6
 
 
-cdef uint32_t arena_take_page(Arena *a) noexcept nogil:
-    """One page for the caller to cut up: from the pool, else a new one if there is leave; 0 if there is none."""
+cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil:
+    """One page for the caller to cut up: from the pool, else a new one if there is leave (or `force`); 0 if none."""
     cdef uint32_t page
     pthread_mutex_lock(&a.lock)
     page = a.pool
@@ -184,7 +188,9 @@ cdef uint32_t arena_take_page(Arena *a) noexcept nogil:
     if page:
         return page
     if not arena_leave(a, PAGE_SIZE):
-        return 0
+        if not force:
+            return 0
+        arena_force(a, PAGE_SIZE)
     pthread_mutex_lock(&a.lock)
     page = find_absent(a, 1)
     if page:
@@ -192,20 +198,24 @@ cdef uint32_t arena_take_page(Arena *a) noexcept nogil:
         a.pages[page].touched = 0
     pthread_mutex_unlock(&a.lock)
     if page == 0:
-        atomic_add(&a.untouched, -PAGE_SIZE)
-        arena_give_back(a, PAGE_SIZE, True)
+        hand_in(a, PAGE_SIZE)
     return page
 
 
-cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes) noexcept nogil:
+cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nogil:
     """Neighbouring pages for one item of `nbytes` (leave is asked for the whole OS pages it will touch); 0 if none.
+
+    `force`: the caller has given as much back to the host to make room for it, and needs no leave.
 
     All are PAGE_TAIL: the caller makes the first one PAGE_RUN when it has filled it in.
     """
     cdef uint64_t whole = (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
     cdef uint32_t count = <uint32_t>((nbytes + PAGE_SIZE - 1) >> PAGE_SHIFT)
     cdef uint32_t page, i
-    if not arena_leave(a, whole):
+    if force:
+        atomic_add(&a.committed, whole)
+        atomic_add(&a.untouched, whole)
+    elif not arena_leave(a, whole):
         return 0
     pthread_mutex_lock(&a.lock)
     page = find_absent(a, count)
@@ -216,8 +226,7 @@ cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes) noexcept nogil:
             a.pages[page + i].touched = 0
     pthread_mutex_unlock(&a.lock)
     if page == 0:
-        atomic_add(&a.untouched, -<int64_t>whole)
-        arena_give_back(a, whole, True)
+        hand_in(a, whole)
         return 0
     a.pages[page].run = count
     a.pages[page].chunk_size = PAGE_SIZE
@@ -262,10 +271,8 @@ cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
     pthread_mutex_unlock(&a.lock)
 
 
-cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep, bint again) noexcept nogil:
+cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil:
     """Give pages of the pool back to the host until `target` bytes are resident no more or only `keep` pages are left.
-
-    `again`: see arena_give_back().
 
     Returns the bytes that were resident. The pages are out of the pool, marked LEAVING, while the host takes them back.
     """
@@ -296,6 +303,6 @@ cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep, bint ag
             mark(a, batch[i], False)
         pthread_mutex_unlock(&a.lock)
         atomic_add(&a.untouched, touched - (<int64_t>n << PAGE_SHIFT))
-        arena_give_back(a, <int64_t>n << PAGE_SHIFT, again)
+        arena_give_back(a, <int64_t>n << PAGE_SHIFT)
         freed += touched
     return freed

@@ -1,12 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Eviction and making room: see evict.pxd."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport (
     CHUNK_BITS,
     PAGE_DRAINING,
     PAGE_RUN,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    Arena,
     Page,
     arena_take_page,
     item_at,
@@ -39,7 +42,13 @@ from cacheserver.store.lru cimport (
     lru_unlink,
     lru_walk,
 )
-from cacheserver.store.platform cimport prefetch, pthread_mutex_trylock, pthread_mutex_unlock
+from cacheserver.store.platform cimport (
+    atomic_get,
+    prefetch,
+    pthread_mutex_trylock,
+    pthread_mutex_unlock,
+    sched_yield,
+)
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
 from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, SEGMENTS, WARM, Shard, SlabClass
 from cacheserver.store.slab cimport (
@@ -49,6 +58,7 @@ from cacheserver.store.slab cimport (
     slab_class_of,
     slab_close_page,
     slab_free,
+    slab_owns,
     slab_reopen_page,
     slab_sizes,
 )
@@ -193,11 +203,33 @@ cdef bint may_empty(Shard *sh, uint32_t page) noexcept nogil:
     return p.pins == 0 and p.state != PAGE_DRAINING
 
 
+cdef uint32_t oldest_page(Shard *sh, uint32_t cls) noexcept nogil:
+    """A page of the class (NOBODY: of any) that may be emptied, the coldest of a sample, found by the page table alone."""
+    cdef Arena *a = sh.arena
+    cdef uint32_t best = 0, age = 0xffffffff, seen = 0, i, page, start = sh.turn
+    cdef Page *p
+    cdef Item *it
+    for i in range(1, a.high):
+        page = 1 + (start + i) % (a.high - 1)
+        p = &a.pages[page]
+        if not slab_owns(sh, page) or not may_empty(sh, page) or (cls != NOBODY and p.cls != cls) or p.used == 0:
+            continue
+        it = item_at(a, page << CHUNK_BITS)
+        if best == 0 or (it.bits & STATE == LIVE and it.atime < age):
+            best = page
+            age = it.atime if it.bits & STATE == LIVE else 0xffffffff
+        seen += 1
+        if seen == WALK:
+            sh.turn = page
+            break
+    return best
+
+
 cdef uint32_t victim_page(Shard *sh, uint32_t cls) noexcept nogil:
     """The page of a class that costs least to empty: the sparsest if there are holes to spare, else the coldest item's."""
     cdef SlabClass *k = &sh.classes[cls]
-    cdef uint32_t page, best = 0, used = 0xffffffff, seen = 0, segment
-    cdef handle_t h
+    cdef uint32_t page, best = 0, used = 0xffffffff, seen = 0
+    cdef handle_t h = coldest_item(sh, cls)
     if k.nchunks > 1 and spare_pages(k) >= 1:
         page = k.open
         while page and seen < WALK * 4:
@@ -208,15 +240,13 @@ cdef uint32_t victim_page(Shard *sh, uint32_t cls) noexcept nogil:
             seen += 1
         if best:
             return best
-    for segment in range(SEGMENTS):
-        h = k.segments[COLD - segment].tail
-        seen = 0
-        while h and seen < WALK * 4:
-            if may_empty(sh, h >> CHUNK_BITS):
-                return h >> CHUNK_BITS
-            h = item_at(sh.arena, h).prev
-            seen += 1
-    return 0
+    for seen in range(WALK * 4):
+        if h == 0:
+            break
+        if may_empty(sh, h >> CHUNK_BITS):
+            return h >> CHUNK_BITS
+        h = item_at(sh.arena, h).prev
+    return oldest_page(sh, cls)
 
 
 cdef bint in_use(Item *it) noexcept nogil:
@@ -311,18 +341,19 @@ cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil:
 
 cdef bint evict_coldest(Shard *sh) noexcept nogil:
     """Empty the coldest page of the shard; False if there is none that may go."""
-    cdef uint32_t cls = coldest_class(sh), page, c
+    cdef uint32_t cls, page = sh.draining
+    if page:
+        sh.draining = 0      # half empty already
+        slab_reopen_page(sh, page)
+        if slab_owns(sh, page) and may_empty(sh, page):
+            return evict_page(sh, page)
+    cls = coldest_class(sh)
     if cls == NOBODY:
         return False
     page = victim_page(sh, cls)
-    if page:
-        return evict_page(sh, page)
-    for c in range(slab_sizes().count + 1):
-        if sh.classes[c].pages:
-            page = victim_page(sh, c)
-            if page:
-                return evict_page(sh, page)
-    return False
+    if page == 0:
+        page = oldest_page(sh, NOBODY)
+    return page != 0 and evict_page(sh, page)
 
 
 cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
@@ -331,10 +362,11 @@ cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     cdef uint32_t page
     if h:
         return h
-    page = arena_take_page(sh.arena)
+    page = arena_take_page(sh.arena, False)
     if page == 0:
         return 0
     slab_adopt(sh, page, cls)
+    sh.classes[cls].wants = 0
     return slab_alloc(sh, cls)
 
 
@@ -388,30 +420,73 @@ cdef handle_t room_from_others(Shard *sh, uint32_t cls) noexcept nogil:
             h = fresh_chunk(sh, cls)
             if h:
                 return h
+        sched_yield()
     return 0
+
+
+cdef bint scarce(Shard *sh) noexcept nogil:
+    """Whether there are too few pages for every class of every shard to have its own."""
+    cdef int64_t spare = atomic_get(&sh.arena.allowance), all_bytes = atomic_get(&sh.arena.committed)
+    if sh.arena.capacity:
+        all_bytes = sh.arena.capacity
+    elif spare > 0:
+        all_bytes += spare
+    return all_bytes >> PAGE_SHIFT < 2 * <int64_t>(slab_sizes().count * sh.nshards)
+
+
+cdef handle_t room_above(Shard *sh, uint32_t cls, uint64_t nbytes) noexcept nogil:
+    """A chunk of a larger class that has pages already, not too much too large; 0 if there is no such class."""
+    cdef uint32_t c = cls + 1, count = slab_sizes().count
+    cdef handle_t h = 0
+    while h == 0 and c < count and sh.classes[c].chunk_size * 2 <= nbytes * FIT_UP:
+        if sh.classes[c].pages:
+            h = fresh_chunk(sh, c)
+            if h == 0 and not sh.no_evictions:
+                h = room_in_class(sh, c)
+        c += 1
+    return h
+
+
+cdef handle_t last_resort(Shard *sh, uint32_t cls) noexcept nogil:
+    """A shard with no page at all takes one without leave, so that a write never fails because memory is tight."""
+    cdef uint32_t page
+    if sh.pages:
+        return 0
+    page = arena_take_page(sh.arena, True)
+    if page == 0:
+        return 0
+    slab_adopt(sh, page, cls)
+    return slab_alloc(sh, cls)
 
 
 cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
     """A chunk for an item of `nbytes`: free, new with leave, or made by eviction; 0 only if nothing may be evicted.
 
-    An item that needs a run gets it only where there is leave: making room for one takes system calls (see the store).
+    Where pages are scarce a class gets its first one only when it has been asked for two pages' worth of chunks: until
+    then its items lie in larger chunks. An item that needs a run gets it only where there is leave: making room for one
+    takes system calls (see receive).
     """
-    cdef uint32_t cls = slab_class_of(nbytes), c, count = slab_sizes().count
+    cdef uint32_t cls = slab_class_of(nbytes)
     cdef SlabClass *k = &sh.classes[cls]
     cdef handle_t h
-    if cls == count:
-        return slab_alloc_run(sh, nbytes)
+    if cls == slab_sizes().count:
+        return slab_alloc_run(sh, nbytes, False)
+    if k.pages == 0 and scarce(sh):
+        k.wants += 1
+        if <uint64_t>k.wants * k.chunk_size < 2 * PAGE_SIZE:
+            h = room_above(sh, cls, nbytes)
+            if h:
+                return h
     h = fresh_chunk(sh, cls)
     if h or sh.no_evictions:
         return h
     sh.direct_reclaims += 1
     if k.pages:
         h = room_in_class(sh, cls)
-    c = cls + 1
-    while h == 0 and c < count and sh.classes[c].chunk_size * 2 <= nbytes * FIT_UP:
-        if sh.classes[c].pages:
-            h = room_in_class(sh, c)
-        c += 1
+    if h == 0:
+        h = room_above(sh, cls, nbytes)
     if h == 0 and evict_coldest(sh):
         h = fresh_chunk(sh, cls)
-    return h if h else room_from_others(sh, cls)
+    if h == 0:
+        h = room_from_others(sh, cls)
+    return h if h else last_resort(sh, cls)

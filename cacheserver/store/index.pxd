@@ -47,8 +47,10 @@ cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept 
 cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) noexcept nogil
 cdef void index_adjust(Index *ix, Arena *a) noexcept nogil
 cdef void index_clear(Index *ix) noexcept nogil
+cdef bint index_sparse(Index *ix) noexcept nogil
 cdef int64_t index_spare(Index *ix) noexcept nogil
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
+cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil
 cdef uint64_t index_bytes(Index *ix) noexcept nogil
 
 cdef inline uint64_t index_slot(Index *ix, uint64_t hash) noexcept nogil:

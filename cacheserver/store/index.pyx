@@ -294,8 +294,30 @@ cdef void index_adjust(Index *ix, Arena *a) noexcept nogil:
     """One step towards the right size; a step moves about a dozen items."""
     if ix.items > ix.count * FULL:
         split(ix, a, ix.items > ix.count * CROWDED)
-    elif ix.items < ix.count * SPARSE and ix.count > LEAST:
+    elif index_sparse(ix):
         merge(ix, a)
+
+
+cdef bint index_sparse(Index *ix) noexcept nogil:
+    """Whether index_adjust() would make it smaller."""
+    return ix.items < ix.count * SPARSE and ix.count > LEAST
+
+
+cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil:
+    """Put an untouched reservation in the place of the overflow buckets, if none is in use; returns the one to unmap.
+
+    `nbytes`: what the returned one held, to be given back when it is unmapped. Lock held.
+    """
+    cdef Bucket *old = ix.overflow
+    nbytes[0] = 0
+    if fresh == NULL or ix.overflow_used:
+        return fresh
+    nbytes[0] = ix.overflow_ready
+    ix.overflow = fresh
+    ix.overflow_end = 1
+    ix.overflow_free = 0
+    ix.overflow_ready = 0
+    return old
 
 
 cdef void index_clear(Index *ix) noexcept nogil:
@@ -324,5 +346,5 @@ cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
     if n:
         ix.ready -= n
         drop_space(<char *>ix.buckets + ix.ready, n)
-        arena_give_back(a, n, False)
+        arena_give_back(a, n)
     return n

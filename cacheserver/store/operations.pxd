@@ -53,6 +53,7 @@ cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nke
 cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil
 cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
 cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexcept nogil
+cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noexcept nogil
 cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil
 cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
 cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil

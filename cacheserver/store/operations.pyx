@@ -37,7 +37,7 @@ from cacheserver.store.platform cimport (
 )
 from cacheserver.store.release cimport release_all
 from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
-from cacheserver.store.slab cimport slab_class_of, slab_free
+from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
 
 cdef enum:
     DIGITS = 20              # of the largest 64-bit number
@@ -172,7 +172,6 @@ cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil:
 
 cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexcept nogil:
     """Whether a write in this mode happens, given what is there; STORED = go ahead."""
-    cdef Item *it
     if mode == PUT_SET:
         return STORED
     if mode == PUT_ADD:
@@ -184,12 +183,18 @@ cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexce
         return STORED if old else NOT_STORED
     if old == 0:
         return NOT_FOUND
-    it = item_at(sh.arena, old)
-    if it.cas == cas:
-        sh.classes[page_of(sh.arena, old).cls].cas_hits += 1
-        return STORED
-    sh.classes[page_of(sh.arena, old).cls].cas_badval += 1
-    return EXISTS
+    return STORED if item_at(sh.arena, old).cas == cas else EXISTS
+
+
+cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noexcept nogil:
+    """Count a storage command that was decided, all in the class of the new item: collectors subtract one from another."""
+    cdef SlabClass *k = &sh.classes[cls]
+    if outcome == NO_MEMORY:
+        return
+    k.cmd_set += 1
+    if mode == PUT_CAS:
+        k.cas_hits += outcome == STORED
+        k.cas_badval += outcome == EXISTS
 
 
 cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil:
@@ -212,6 +217,7 @@ cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t e
     it.cas = next_cas(s, sh)
     it.atime = sh.now
     set_exptime(sh, h, it, exptime)
+    slab_touch(sh, h, item_bytes(it))
     more += item_bytes(it)
     k.bytes += more
     sh.bytes += more
@@ -230,6 +236,7 @@ cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint
     it = item_at(&s.arena, h)
     item_fill(it, key, nkey, flags, exptime, nbytes, sh.now)
     memcpy(item_value(it), value, nbytes)
+    slab_touch(sh, h, item_bytes(it))
     it.cas = next_cas(s, sh)
     old = index_find(&sh.index, sh.arena, hash, key, nkey)   # after room_for(): it may have evicted this very item
     if old:
@@ -253,18 +260,16 @@ cdef Outcome store_put(StoreC *s, PutMode mode, uint64_t hash, const char *key, 
     pthread_mutex_lock(&sh.lock)
     old = find_live(sh, hash, key, nkey, now)
     outcome = may_put(sh, mode, old, cas)
+    count_put(sh, slab_class_of(need), mode, outcome)
     if outcome == STORED:
         sh.total_items += 1
         if old and item_at(&s.arena, old).refs == 0 and page_of(&s.arena, old).cls == slab_class_of(need):
-            sh.classes[page_of(&s.arena, old).cls].cmd_set += 1
             overwrite(s, sh, old, flags, exptime, value, nbytes)
-        else:
-            sh.classes[slab_class_of(need)].cmd_set += 1
-            if put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes) == 0:
-                outcome = NO_MEMORY
-                count_no_memory(sh, need)
-                if mode == PUT_SET and old:
-                    remove_item(sh, hash, old, item_at(&s.arena, old))   # a failed set leaves no stale value
+        elif put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes) == 0:
+            outcome = NO_MEMORY
+            count_no_memory(sh, need)
+            if mode == PUT_SET and old:
+                remove_item(sh, hash, old, item_at(&s.arena, old))   # a failed set leaves no stale value
     pthread_mutex_unlock(&sh.lock)
     arena_wake(&s.arena)
     return outcome

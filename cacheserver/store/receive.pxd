@@ -22,6 +22,8 @@ cdef struct Reservation:
 
 cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
                            uint32_t nbytes, uint32_t now, Reservation *r) noexcept nogil
+cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil
+cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil
 cdef bint store_is_revoked(Reservation *r) noexcept nogil
 cdef Outcome store_commit(StoreC *s, Reservation *r, PutMode mode, uint64_t cas, uint32_t now) noexcept nogil
 cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil

@@ -1,12 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Values in pieces, append and prepend: see receive.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport (
+    CHUNK_BITS,
+    OS_PAGE,
     PAGE_RUN,
     PAGE_SIZE,
-    Page,
     arena_release_pool,
     arena_run_touched,
     arena_wake,
@@ -38,80 +39,82 @@ from cacheserver.store.operations cimport (
     Outcome,
     PutMode,
     find_live,
+    count_put,
     may_put,
     next_cas,
     pin_item,
     unpin_item,
 )
-from cacheserver.store.platform cimport atomic_add, atomic_get, pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.platform cimport atomic_add, atomic_get, atomic_set, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, StoreC, shard_of
-from cacheserver.store.slab cimport slab_class_of, slab_free
+from cacheserver.store.slab cimport slab_alloc_run, slab_class_of, slab_free, slab_touch
 
 cdef enum:
-    RETRIES = 8              # times an append is begun anew because the item changed under it
+    RETRIES = 64             # times an append is begun anew because the item changed under it
+    STALLED = 5              # seconds without a byte after which an upload may be asked to make room for another
+    COPY_FREELY = 3          # of them without the lock while copying
+    COPY_LOCKED = 65536      # bytes of item that are copied under the lock at once: about 10 us
 
 
-cdef bint take_quota(StoreC *s, int64_t n) noexcept nogil:
-    """Bound what half-received values may hold: a quarter of all the memory there is for items, one value three quarters."""
-    cdef int64_t all_bytes = atomic_get(&s.arena.committed), spare = atomic_get(&s.arena.allowance), before
+cdef int64_t quota_of(uint64_t need) noexcept nogil:
+    """What a reservation counts for: in a slab page it keeps the whole page from being emptied."""
+    return <int64_t>(need if need > CHUNK_MAX else PAGE_SIZE)
+
+
+cdef int64_t quota_left(StoreC *s) noexcept nogil:
+    """Half-received values may hold a quarter of all the memory there is for items; a single one three quarters."""
+    cdef int64_t all_bytes = atomic_get(&s.arena.committed), spare = atomic_get(&s.arena.allowance)
+    cdef int64_t held = atomic_get(&s.reserved)
     if s.arena.capacity:
         all_bytes = s.arena.capacity
     elif spare > 0:
         all_bytes += spare
-    before = atomic_add(&s.reserved, n) - n
-    if n <= all_bytes // 4 - before or (before == 0 and n <= all_bytes // 4 * 3):
-        return True
-    atomic_add(&s.reserved, -n)
-    return False
+    if all_bytes < atomic_get(&s.ceiling):
+        all_bytes = atomic_get(&s.ceiling)
+    return all_bytes // 4 - held if held else all_bytes // 4 * 3
+
+
+cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil:
+    """Whether a reservation of that size is within what half-received values may hold together."""
+    return quota_of(need) <= quota_left(s)
 
 
 cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
-    """A run of pages where there is no leave for one: evict and give back as much as is taken. Returns with the lock held.
+    """A run of pages where there is no leave for one: as much is evicted and given back first. Returns with the lock held.
 
-    The lock is let go while the host takes pages back.
+    The bytes given back go to this run and to nobody else. The lock is let go while the host takes pages back.
     """
-    cdef uint64_t freed = 0
+    cdef int64_t freed = 0
     cdef uint32_t i = sh.number, barren = 0
     cdef Shard *victim
-    cdef handle_t h
-    while freed < 2 * need + PAGE_SIZE and barren < s.nshards:
+    while freed < <int64_t>need + OS_PAGE and barren < s.nshards:
         if s.arena.npool == 0:
+            if sh.no_evictions:
+                break
             victim = &s.shards[i & (s.nshards - 1)]
             i += 1
             pthread_mutex_lock(&victim.lock)
             barren = 0 if evict_coldest(victim) else barren + 1
             pthread_mutex_unlock(&victim.lock)
-        freed += arena_release_pool(&s.arena, need, 0, True)
-        pthread_mutex_lock(&sh.lock)
-        h = room_for(sh, need)
-        if h:
-            return h
-        pthread_mutex_unlock(&sh.lock)
+        freed += arena_release_pool(&s.arena, <int64_t>need + OS_PAGE - freed, 0)
     pthread_mutex_lock(&sh.lock)
-    return 0
+    return slab_alloc_run(sh, need, True) if freed >= <int64_t>need else 0
 
 
 cdef handle_t take_chunk(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
     """Room for an item that is not in the index yet, pinned; 0 if there is none. Returns with the lock held either way."""
     cdef handle_t h
-    cdef Page *p
     pthread_mutex_lock(&sh.lock)
     h = room_for(sh, need)
-    if h == 0 and need > CHUNK_MAX and not sh.no_evictions:
+    if h == 0 and need > CHUNK_MAX:
         pthread_mutex_unlock(&sh.lock)
         h = make_run(s, sh, need)
     if h == 0:
         sh.classes[slab_class_of(need)].outofmemory += 1
         sh.no_memory += 1
     else:
-        p = page_of(&s.arena, h)
-        p.pins += 1
+        page_of(&s.arena, h).pins += 1
     return h
-
-
-cdef void set_touched(StoreC *s, handle_t h, uint64_t nbytes) noexcept nogil:
-    if page_of(&s.arena, h).state == PAGE_RUN:
-        arena_run_touched(&s.arena, h >> 14, nbytes)
 
 
 cdef void drop_chunk(StoreC *s, Shard *sh, handle_t h, Item *it) noexcept nogil:
@@ -139,6 +142,35 @@ cdef void delist(Shard *sh, Item *it) noexcept nogil:
     it.next = it.prev = 0
 
 
+cdef void revoke_idlest(StoreC *s, uint32_t now) noexcept nogil:
+    """Half-received values hold all they may: mark the one whose client has been silent longest, if it has been so
+    for STALLED seconds; its owner lets go of it soon."""
+    cdef uint32_t i, idlest = 0, shard = 0
+    cdef handle_t h, found = 0
+    cdef Item *it
+    for i in range(s.nshards):
+        pthread_mutex_lock(&s.shards[i].lock)
+        h = s.shards[i].loose
+        while h:
+            it = item_at(&s.arena, h)
+            if not it.bits & REVOKED and it.atime + STALLED <= now and (found == 0 or it.atime < idlest):
+                found = h
+                idlest = it.atime
+                shard = i
+            h = it.next
+        pthread_mutex_unlock(&s.shards[i].lock)
+    if found == 0:
+        return
+    pthread_mutex_lock(&s.shards[shard].lock)
+    h = s.shards[shard].loose
+    while h and h != found:
+        h = item_at(&s.arena, h).next
+    if h:
+        item_at(&s.arena, h).bits |= REVOKED
+        atomic_set(&s.revoked, 1)
+    pthread_mutex_unlock(&s.shards[shard].lock)
+
+
 cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
                            uint32_t nbytes, uint32_t now, Reservation *r) noexcept nogil:
     """Room for a value of `nbytes` that the caller will write to `r.value`; STORED, or TOO_LARGE or NO_MEMORY."""
@@ -149,10 +181,12 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
     r.item = NULL
     if need > s.max_item:
         return TOO_LARGE
-    if not take_quota(s, need):
+    if not store_may_reserve(s, need):
         pthread_mutex_lock(&sh.lock)
+        sh.classes[slab_class_of(need)].outofmemory += 1
         sh.no_memory += 1
         pthread_mutex_unlock(&sh.lock)
+        revoke_idlest(s, now)
         return NO_MEMORY
     h = take_chunk(s, sh, need)
     if h:
@@ -162,10 +196,10 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
         item_fill(it, key, nkey, flags, exptime, nbytes, now)
         it.refs = 1
         enlist(sh, h, it)
+        atomic_add(&s.reserved, quota_of(need))
     pthread_mutex_unlock(&sh.lock)
     arena_wake(&s.arena)
     if h == 0:
-        atomic_add(&s.reserved, -<int64_t>need)
         return NO_MEMORY
     r.item = it
     r.handle = h
@@ -174,6 +208,13 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
     r.nbytes = nbytes
     r.received = 0
     return STORED
+
+
+cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil:
+    """More of the value has arrived (`r.received` says how much): the host has charged it, and the client is alive."""
+    r.item.atime = now
+    if page_of(&s.arena, r.handle).state == PAGE_RUN:
+        arena_run_touched(&s.arena, r.handle >> CHUNK_BITS, item_bytes(r.item) - r.nbytes + r.received)
 
 
 cdef bint store_is_revoked(Reservation *r) noexcept nogil:
@@ -193,14 +234,14 @@ cdef Outcome store_commit(StoreC *s, Reservation *r, PutMode mode, uint64_t cas,
     pthread_mutex_lock(&sh.lock)
     old = find_live(sh, r.hash, item_key(it), it.nkey, now)
     outcome = NO_MEMORY if it.bits & REVOKED else may_put(sh, mode, old, cas)
+    count_put(sh, page_of(&s.arena, h).cls, mode, outcome)
     delist(sh, it)
-    set_touched(s, h, item_bytes(it))
-    atomic_add(&s.reserved, -<int64_t>item_bytes(it))
+    slab_touch(sh, h, item_bytes(it))
+    atomic_add(&s.reserved, -quota_of(item_bytes(it)))
     if old and (outcome == STORED or (outcome == NO_MEMORY and mode == PUT_SET)):
         remove_item(sh, r.hash, old, item_at(&s.arena, old))
     if outcome == STORED:
         sh.total_items += 1
-        sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
         it.cas = next_cas(s, sh)
         it.atime = now
         it.refs = 0
@@ -222,24 +263,47 @@ cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil:
         return
     pthread_mutex_lock(&sh.lock)
     delist(sh, r.item)
-    set_touched(s, r.handle, item_bytes(r.item) - r.nbytes + r.received)
-    atomic_add(&s.reserved, -<int64_t>item_bytes(r.item))
+    slab_touch(sh, r.handle, item_bytes(r.item) - r.nbytes + r.received)
+    atomic_add(&s.reserved, -quota_of(item_bytes(r.item)))
     drop_chunk(s, sh, r.handle, r.item)
     pthread_mutex_unlock(&sh.lock)
     r.item = NULL
 
 
+cdef void join(PutMode mode, Item *it, Item *before, const char *value, uint32_t nbytes) noexcept nogil:
+    """Write old value and new one behind each other."""
+    cdef char *out = item_value(it)
+    memcpy(out if mode == PUT_APPEND else out + nbytes, item_value(before), before.nbytes)
+    memcpy(out + before.nbytes if mode == PUT_APPEND else out, value, nbytes)
+
+
+cdef bint replace_item(StoreC *s, Shard *sh, uint64_t hash, handle_t old, Item *before, handle_t h, Item *it) noexcept nogil:
+    """Put the pinned LOOSE item `h` in the place of `old`. Lock held."""
+    slab_touch(sh, h, item_bytes(it))
+    it.exptime = before.exptime
+    it.cas = next_cas(s, sh)
+    it.refs = 0
+    page_of(&s.arena, h).pins -= 1
+    sh.total_items += 1
+    sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
+    remove_item(sh, hash, old, before)
+    if link_item(sh, hash, h, it, HOT):
+        return True
+    slab_free(sh, h)
+    return False
+
+
 cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, const char *value,
                           uint32_t nbytes, uint32_t now) noexcept nogil:
-    """append, prepend: a new item of old value and new. The copying is done without the lock, the old item pinned;
-    if another client changed the item meanwhile it is done again."""
+    """append, prepend: a new item of old value and new. A large value is copied without the lock, the old item pinned,
+    and anew if another client changed it meanwhile; after a few such turns, and always if it is small, under the lock."""
     cdef Shard *sh = shard_of(s, hash)
-    cdef uint32_t tries, total
+    cdef uint32_t tries
     cdef uint64_t need
     cdef handle_t old, h
     cdef Item *before
     cdef Item *it
-    cdef char *out
+    cdef bint stored
     for tries in range(RETRIES):
         pthread_mutex_lock(&sh.lock)
         old = find_live(sh, hash, key, nkey, now)
@@ -250,39 +314,27 @@ cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *ke
             return NOT_STORED
         pin_item(sh, old, before)
         pthread_mutex_unlock(&sh.lock)
-
         h = take_chunk(s, sh, need)
         if h == 0:
             unpin_item(sh, old, before)
             pthread_mutex_unlock(&sh.lock)
             return NO_MEMORY
-        total = before.nbytes + nbytes
         it = item_at(&s.arena, h)
-        item_fill(it, key, nkey, item_flags(before), before.exptime, total, now)
+        item_fill(it, key, nkey, item_flags(before), before.exptime, before.nbytes + nbytes, now)
         it.refs = 1
-        pthread_mutex_unlock(&sh.lock)
-
-        out = item_value(it)
-        memcpy(out if mode == PUT_APPEND else out + nbytes, item_value(before), before.nbytes)
-        memcpy(out + before.nbytes if mode == PUT_APPEND else out, value, nbytes)
-
-        pthread_mutex_lock(&sh.lock)
-        set_touched(s, h, need)
-        if index_find(&sh.index, &s.arena, hash, key, nkey) == old:
-            it.exptime = before.exptime
-            it.cas = next_cas(s, sh)
-            it.refs = 0
-            page_of(&s.arena, h).pins -= 1
-            sh.total_items += 1
-            sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
-            remove_item(sh, hash, old, before)
-            unpin_item(sh, old, before)
-            if not link_item(sh, hash, h, it, HOT):
-                slab_free(sh, h)
+        if need > COPY_LOCKED and tries < COPY_FREELY:
             pthread_mutex_unlock(&sh.lock)
-            arena_wake(&s.arena)
-            return STORED
-        drop_chunk(s, sh, h, it)
+            join(mode, it, before, value, nbytes)
+            pthread_mutex_lock(&sh.lock)
+        elif index_find(&sh.index, &s.arena, hash, key, nkey) == old:
+            join(mode, it, before, value, nbytes)
+        stored = index_find(&sh.index, &s.arena, hash, key, nkey) == old and \
+            replace_item(s, sh, hash, old, before, h, it)
+        if not stored and it.refs:
+            drop_chunk(s, sh, h, it)
         unpin_item(sh, old, before)
         pthread_mutex_unlock(&sh.lock)
+        arena_wake(&s.arena)
+        if stored:
+            return STORED
     return NO_MEMORY

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Release: see release.pxd."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cacheserver.store.arena cimport (
@@ -11,9 +11,12 @@ from cacheserver.store.arena cimport (
     PAGE_SIZE,
     PAGE_SLAB,
     Page,
+    arena_give_back,
     arena_put_page,
     arena_release_pool,
     item_at,
+    map_space,
+    unmap_space,
 )
 from cacheserver.store.evict cimport (
     EMPTY_COLD,
@@ -26,7 +29,15 @@ from cacheserver.store.evict cimport (
     remove_item,
     victim_page,
 )
-from cacheserver.store.index cimport index_adjust, index_clear, index_release, index_spare
+from cacheserver.store.index cimport (
+    Bucket,
+    index_adjust,
+    index_clear,
+    index_release,
+    index_spare,
+    index_sparse,
+    index_swap_overflow,
+)
 from cacheserver.store.item cimport (
     FETCHED,
     LIVE,
@@ -43,7 +54,6 @@ from cacheserver.store.platform cimport (
     atomic_get,
     atomic_set,
     monotonic_ns,
-    observe,
     pthread_mutex_lock,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
@@ -51,7 +61,7 @@ from cacheserver.store.platform cimport (
 )
 from cacheserver.store.rebalance cimport NOBODY
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC
-from cacheserver.store.slab cimport slab_close_page, slab_free, slab_reopen_page, slab_sizes
+from cacheserver.store.slab cimport slab_close_page, slab_free, slab_owns, slab_reopen_page, slab_sizes
 
 cdef enum:
     BATCH = 32               # pages emptied before the host gets them back: bounds what a hard shrink has in hand
@@ -59,11 +69,15 @@ cdef enum:
     SLICE = 256              # chunks of a page looked at while its shard's lock is held, when there is no hurry
     IDLE_POOL = 4            # empty pages kept resident for the next write, and one in POOL_SHARE of all pages
     POOL_SHARE = 64
-    INDEX_SPARE = 1048576    # bytes behind the index's end worth a system call
+    INDEX_SPARE = 262144     # bytes behind the index's end worth a system call, when there is no hurry
+    INDEX_PATIENCE = 20000000  # nanoseconds a hard shrink spends on one shard's index
 
 
-cdef Shard *lock_next(StoreC *s) noexcept nogil:
-    """Lock the next shard in turn that is free and has pages; wait for one only after long trying. NULL: none has pages."""
+cdef Shard *lock_next(StoreC *s, uint64_t barren) noexcept nogil:
+    """Lock the next shard in turn that is free, has pages and is not marked in `barren`; NULL if there is no such shard.
+
+    It waits for a busy one only after long trying.
+    """
     cdef uint32_t tries, i, held = 0
     cdef Shard *sh
     for tries in range(PATIENCE):
@@ -71,7 +85,7 @@ cdef Shard *lock_next(StoreC *s) noexcept nogil:
         for i in range(s.nshards):
             s.turn = (s.turn + 1) & (s.nshards - 1)
             sh = &s.shards[s.turn]
-            if sh.pages == 0:
+            if sh.pages == 0 or barren >> sh.number & 1:
                 continue
             held += 1
             if pthread_mutex_trylock(&sh.lock) == 0:
@@ -82,7 +96,7 @@ cdef Shard *lock_next(StoreC *s) noexcept nogil:
             sched_yield()
     for i in range(s.nshards):
         sh = &s.shards[i]
-        if sh.pages:
+        if sh.pages and not barren >> i & 1:
             pthread_mutex_lock(&sh.lock)
             return sh
     return NULL
@@ -107,41 +121,95 @@ cdef void revoke(StoreC *s, int64_t target) noexcept nogil:
     atomic_set(&s.revoked, 1)
 
 
+cdef int64_t evict_and_release(StoreC *s, int64_t target) noexcept nogil:
+    """Coldest pages first, a batch at a time, until `target` bytes are back at the host or no page may go."""
+    cdef int64_t freed = 0
+    cdef uint64_t barren = 0
+    cdef uint32_t n, want
+    cdef Shard *sh
+    while freed < target:
+        want = <uint32_t>((target - freed + PAGE_SIZE - 1) >> PAGE_SHIFT)
+        n = 0
+        while n < (want if want < BATCH else BATCH) and s.arena.npool <= want:
+            sh = lock_next(s, barren)
+            if sh == NULL:
+                break
+            if evict_coldest(sh):
+                n += 1
+            else:
+                barren |= <uint64_t>1 << sh.number
+            pthread_mutex_unlock(&sh.lock)
+        n += s.arena.npool
+        freed += arena_release_pool(&s.arena, target - freed, 0)
+        if n == 0:
+            break
+    return freed
+
+
+cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noexcept nogil:
+    """Bring a shard's index to its size and give back what is left over, if that is `least` bytes or more.
+
+    Works in slices until done or the clock shows `end`; the host takes the memory while no lock is held.
+    """
+    cdef uint32_t i
+    cdef bint more = True
+    cdef int64_t freed = 0, nbytes = 0
+    cdef Bucket *fresh
+    while more:
+        pthread_mutex_lock(&sh.lock)
+        if sh.index.items == 0:
+            index_clear(&sh.index)
+        for i in range(SLICE):
+            index_adjust(&sh.index, &s.arena)
+        more = index_sparse(&sh.index) and monotonic_ns() < end
+        if not more:
+            sh.index.releasing = index_spare(&sh.index) >= least
+        pthread_mutex_unlock(&sh.lock)
+    if sh.index.releasing:
+        freed = index_release(&sh.index, &s.arena)
+        pthread_mutex_lock(&sh.lock)
+        sh.index.releasing = False
+        pthread_mutex_unlock(&sh.lock)
+    if sh.index.overflow_used == 0 and <int64_t>sh.index.overflow_ready >= least:
+        fresh = <Bucket *>map_space(sh.index.space * sizeof(Bucket))
+        pthread_mutex_lock(&sh.lock)
+        fresh = index_swap_overflow(&sh.index, fresh, &nbytes)
+        pthread_mutex_unlock(&sh.lock)
+        unmap_space(fresh, sh.index.space * sizeof(Bucket))
+        arena_give_back(&s.arena, nbytes)
+        freed += nbytes
+    return freed
+
+
+cdef void settle_debt(StoreC *s, int64_t freed) noexcept nogil:
+    """Whatever has been given back need not be paid any more."""
+    cdef int64_t owed = atomic_add(&s.debt, -freed)
+    if owed < 0:
+        atomic_add(&s.debt, -owed)
+
+
 cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
     """Give at least `target` bytes back to the host before returning, coldest pages first; returns the bytes given.
 
     More by at most one page (or one item that spans more). Less only when what is left is pinned or being received: the
     latter is then revoked, and counts when its owner has let go.
     """
-    cdef int64_t freed = arena_release_pool(&s.arena, target, 0, False)
-    cdef uint32_t n, want, idle = 0
-    cdef Shard *sh
-    while freed < target and idle < s.nshards:
-        want = <uint32_t>((target - freed + PAGE_SIZE - 1) >> PAGE_SHIFT)
-        n = 0
-        while n < (want if want < BATCH else BATCH) and idle < s.nshards:
-            sh = lock_next(s)
-            if sh == NULL:
-                idle = s.nshards
-                break
-            if evict_coldest(sh):
-                idle = 0
-                n += 1
-            else:
-                idle += 1
-            pthread_mutex_unlock(&sh.lock)
-            if s.arena.npool > want:     # a large item's run: more pages came than one
-                break
-        freed += arena_release_pool(&s.arena, target - freed, 0, False)
+    cdef int64_t freed = arena_release_pool(&s.arena, target, 0)
+    cdef uint32_t i
+    freed += evict_and_release(s, target - freed)
+    for i in range(s.nshards):
+        if freed < target:
+            freed += release_index(s, &s.shards[i], 1, monotonic_ns() + INDEX_PATIENCE)
     if freed < target:
         revoke(s, target - freed)
     atomic_add(&s.released_hard, freed)
+    settle_debt(s, freed)
     return freed
 
 
 cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil:
     """Give back what costs nothing (empty pages) and note the rest as debt, to be paid in slices by release_pay()."""
-    cdef int64_t freed = arena_release_pool(&s.arena, target, 0, False), owed = target - freed
+    cdef int64_t freed = arena_release_pool(&s.arena, target, 0), owed = target - freed
     if owed > atomic_get(&s.debt):
         atomic_set(&s.debt, owed)
     atomic_add(&s.released_soft, freed)
@@ -183,34 +251,25 @@ cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
     """Pay soft debt for at most about `budget_ns`; returns the bytes still owed."""
     cdef int64_t end = monotonic_ns() + budget_ns, freed
-    cdef uint32_t idle = 0
+    cdef uint64_t barren = 0
     cdef Shard *sh
     while atomic_get(&s.debt) > 0:
-        freed = arena_release_pool(&s.arena, PAGE_SIZE, 0, False)
+        freed = arena_release_pool(&s.arena, PAGE_SIZE, 0)
         if freed:
-            atomic_add(&s.debt, -freed)
+            settle_debt(s, freed)
             atomic_add(&s.released_soft, freed)
-            idle = 0
         else:
-            sh = lock_next(s)
+            sh = lock_next(s, barren)
             if sh == NULL:
-                atomic_set(&s.debt, 0)
+                atomic_set(&s.debt, 0)     # nothing that may go: asking again will find what changes
                 break
-            idle = 0 if drain_step(s, sh) else idle + 1
+            if not drain_step(s, sh):
+                barren |= <uint64_t>1 << sh.number
             pthread_mutex_unlock(&sh.lock)
-            if idle > s.nshards:
-                break
         if monotonic_ns() >= end:
             break
     freed = atomic_get(&s.debt)
     return freed if freed > 0 else 0
-
-
-cdef bint belongs(Shard *sh, uint32_t page) noexcept nogil:
-    """Whether a page is the shard's; the state is read first, because whoever takes a page writes it last."""
-    cdef Page *p = &sh.arena.pages[page]
-    cdef uint8_t state = observe(&p.state)
-    return (state == PAGE_SLAB or state == PAGE_DRAINING or state == PAGE_RUN) and p.shard == sh.number
 
 
 cdef void expire_page(StoreC *s, Shard *sh, uint32_t page) noexcept nogil:
@@ -253,7 +312,7 @@ cdef void expire_some(StoreC *s, uint32_t now, int64_t end) noexcept nogil:
             continue
         sh = &s.shards[p.shard]
         pthread_mutex_lock(&sh.lock)
-        if belongs(sh, page) and p.state != PAGE_DRAINING and p.min_exp <= now:
+        if slab_owns(sh, page) and p.state != PAGE_DRAINING and p.min_exp <= now:
             if sh.now < now:
                 sh.now = now
             expire_page(s, sh, page)
@@ -263,23 +322,14 @@ cdef void expire_some(StoreC *s, uint32_t now, int64_t end) noexcept nogil:
 
 
 cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now) noexcept nogil:
-    """Bring the index to its size, and what a soft shrink left behind in order."""
-    cdef uint32_t i
+    """Tell a quiet shard the time, and put in order what a cancelled soft shrink left behind."""
     pthread_mutex_lock(&sh.lock)
     if now > sh.now:
         sh.now = now
     if sh.draining and atomic_get(&s.debt) <= 0:
-        slab_reopen_page(sh, sh.draining)      # the debt was cancelled half-way through this page
+        slab_reopen_page(sh, sh.draining)
         sh.draining = 0
-    for i in range(SLICE):
-        index_adjust(&sh.index, &s.arena)
-    sh.index.releasing = index_spare(&sh.index) >= INDEX_SPARE
     pthread_mutex_unlock(&sh.lock)
-    if sh.index.releasing:
-        index_release(&sh.index, &s.arena)
-        pthread_mutex_lock(&sh.lock)
-        sh.index.releasing = False
-        pthread_mutex_unlock(&sh.lock)
 
 
 cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogil:
@@ -289,9 +339,10 @@ cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept 
     expire_some(s, now, end)
     keep = IDLE_POOL + <uint32_t>((atomic_get(&s.arena.committed) >> PAGE_SHIFT) // POOL_SHARE)
     if s.arena.npool > keep:
-        arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep, False)
+        arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep)
     for i in range(s.nshards):
         tend_shard(s, &s.shards[i], now)
+        release_index(s, &s.shards[i], INDEX_SPARE, end)
 
 
 cdef void forget_page(Shard *sh, uint32_t page) noexcept nogil:
@@ -341,9 +392,9 @@ cdef void release_all(StoreC *s) noexcept nogil:
         sh.bytes = 0
         sh.draining = 0
         for page in range(1, s.arena.high):
-            if belongs(sh, page):
+            if slab_owns(sh, page):
                 s.arena.pages[page].next = s.arena.pages[page].prev = 0
         for page in range(1, s.arena.high):
-            if belongs(sh, page):
+            if slab_owns(sh, page):
                 forget_page(sh, page)
         pthread_mutex_unlock(&sh.lock)

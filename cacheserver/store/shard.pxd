@@ -34,6 +34,7 @@ cdef struct SlabClass:
     uint32_t nchunks         # a page
     uint32_t pages
     uint32_t open            # first page with a chunk to give, 0 = none
+    uint32_t wants           # chunks asked for since it had its last page
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
     Segment segments[3]
@@ -55,6 +56,7 @@ cdef struct Shard:
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
     uint32_t drained         # chunks of it looked at, in two passes
+    uint32_t turn            # page a search of the page table goes on with
     uint32_t since_balance   # evictions since the last look at the balance between classes
     uint64_t cas
     uint64_t cas_step
@@ -74,6 +76,7 @@ cdef struct StoreC:
     bint use_cas
     int64_t reserved         # bytes of values being received; atomic
     int64_t debt             # bytes a soft shrink still owes; atomic
+    int64_t ceiling          # bytes the host would let the store grow to, 0 = not known; atomic
     int64_t revoked          # reservations were revoked since the engine last looked; atomic flag
     int64_t flush_at         # store clock, seconds: a delayed flush; 0 = none; atomic
     int64_t released_soft    # bytes given back since start; atomic

@@ -21,9 +21,11 @@ cdef struct SlabSizes:
 cdef SlabSizes *slab_sizes() noexcept nogil
 cdef uint32_t slab_class_of(uint64_t nbytes) noexcept nogil
 cdef void slab_open(Shard *sh) noexcept nogil
+cdef bint slab_owns(Shard *sh, uint32_t page) noexcept nogil
 cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil
 cdef void slab_adopt(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil
-cdef handle_t slab_alloc_run(Shard *sh, uint64_t nbytes) noexcept nogil
+cdef handle_t slab_alloc_run(Shard *sh, uint64_t nbytes, bint force) noexcept nogil
+cdef void slab_touch(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil
 cdef void slab_free(Shard *sh, handle_t h) noexcept nogil
 cdef void slab_close_page(Shard *sh, uint32_t page) noexcept nogil
 cdef void slab_reopen_page(Shard *sh, uint32_t page) noexcept nogil

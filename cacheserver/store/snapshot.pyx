@@ -176,7 +176,7 @@ cdef dict store_snapshot(StoreC *s):
         "committed": atomic_get(&s.arena.committed),
         "untouched": atomic_get(&s.arena.untouched),
         "reserved": atomic_get(&s.reserved),
-        "debt": atomic_get(&s.debt),
+        "debt": max(0, atomic_get(&s.debt)),
         "released_soft": atomic_get(&s.released_soft),
         "released_hard": atomic_get(&s.released_hard),
         **totals,

@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 import os
 
 from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
-from cacheserver.store.index cimport Hasher, index_close, index_open
+from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.operations cimport (
     NO_MEMORY,
@@ -43,6 +43,15 @@ from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
 from cacheserver.store.slab cimport slab_open
 from cacheserver.store.snapshot cimport store_snapshot
 
+cdef extern from "<sys/resource.h>" nogil:
+    ctypedef unsigned long rlim_t
+    struct rlimit:
+        rlim_t rlim_cur
+    enum:
+        RLIMIT_AS
+    rlim_t RLIM_INFINITY
+    int getrlimit(int resource, rlimit *limit)
+
 cdef enum:
     SPACE_SHIFT = 38         # 256 GiB of address space
 
@@ -52,7 +61,18 @@ OUTCOMES = {STORED: "STORED", NOT_STORED: "NOT_STORED", EXISTS: "EXISTS", NOT_FO
             TOO_LARGE: "TOO_LARGE", NO_MEMORY: "NO_MEMORY", NOT_A_NUMBER: "NOT_A_NUMBER"}
 
 
-cdef int open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) except -1:
+cdef uint64_t address_space() noexcept nogil:
+    """Bytes of address space to ask for: 256 GiB, or a third of what `ulimit -v` allows, as the rest of the process
+    needs some, too."""
+    cdef rlimit limit
+    cdef uint64_t space = <uint64_t>1 << SPACE_SHIFT
+    if getrlimit(RLIMIT_AS, &limit) == 0 and limit.rlim_cur != RLIM_INFINITY:
+        while space > limit.rlim_cur // 3:
+            space >>= 1
+    return space
+
+
+cdef bint open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) noexcept nogil:
     cdef uint64_t space = <uint64_t>s.arena.npages * (PAGE_SIZE // 16) // s.nshards
     sh.arena = &s.arena
     sh.all = s.shards
@@ -62,9 +82,34 @@ cdef int open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) except -1:
     sh.cas_step = s.nshards
     slab_open(sh)
     pthread_mutex_init(&sh.lock, NULL)
-    if index_open(&sh.index, &s.arena, space, hasher) != 0:
-        raise MemoryError("the system refuses address space for the index: raise `ulimit -v`")
-    return 0
+    return index_open(&sh.index, &s.arena, space, hasher) == 0
+
+
+cdef void close_store(StoreC *s) noexcept nogil:
+    cdef uint32_t i
+    if s.shards != NULL:
+        for i in range(s.nshards):
+            index_close(&s.shards[i].index)
+        free(s.shards)
+        s.shards = NULL
+    arena_close(&s.arena)
+
+
+cdef bint open_store(StoreC *s, uint32_t shards, uint64_t space, int64_t capacity, Hasher hasher) noexcept nogil:
+    """Arena and shards in `space` bytes of address space, or the largest half, quarter ... of it that the system allows."""
+    cdef uint32_t i
+    cdef bint opened
+    while space >= 16 * PAGE_SIZE:
+        s.nshards = shards
+        s.shards = <Shard *>calloc(shards, sizeof(Shard))
+        opened = s.shards != NULL and arena_open(&s.arena, space, capacity) == 0
+        for i in range(shards):
+            opened = opened and open_shard(s, &s.shards[i], i, hasher)
+        if opened:
+            return True
+        close_store(s)
+        space >>= 1
+    return False
 
 
 cdef class Store:
@@ -75,26 +120,16 @@ cdef class Store:
         cdef bytes seed = os.urandom(16)
         if shards < 1 or shards > SHARD_MAX or shards & (shards - 1):
             raise ValueError(f"shards must be a power of two from 1 to {SHARD_MAX}, not {shards}")
-        if arena_open(&self.c.arena, <uint64_t>1 << SPACE_SHIFT, capacity) != 0:
-            raise MemoryError("the system refuses address space for the store: raise `ulimit -v`")
-        self.c.shards = <Shard *>calloc(shards, sizeof(Shard))
-        if self.c.shards == NULL:
-            raise MemoryError("no memory for the store's shards")
         memcpy(&hasher, <const char *>seed, 16)
-        self.c.nshards = shards
+        if not open_store(&self.c, shards, address_space(), capacity, hasher):
+            raise MemoryError("the system refuses address space for the store: raise `ulimit -v`")
         self.c.max_item = max_item
         self.c.use_cas = cas
         for i in range(shards):
-            open_shard(&self.c, &self.c.shards[i], i, hasher)
             self.c.shards[i].no_evictions = not evictions
 
     def __dealloc__(self):
-        cdef uint32_t i
-        if self.c.shards != NULL:
-            for i in range(self.c.nshards):
-                index_close(&self.c.shards[i].index)
-            free(self.c.shards)
-        arena_close(&self.c.arena)
+        close_store(&self.c)
 
     @property
     def wake_fd(self):
@@ -103,6 +138,14 @@ cdef class Store:
     @wake_fd.setter
     def wake_fd(self, int fd):
         self.c.arena.wake_fd = fd
+
+    @property
+    def ceiling(self):
+        return atomic_get(&self.c.ceiling)
+
+    @ceiling.setter
+    def ceiling(self, int64_t nbytes):
+        atomic_set(&self.c.ceiling, nbytes)
 
     def grant(self, int64_t nbytes):
         if nbytes > 0:
@@ -137,6 +180,9 @@ cdef class Store:
 
     def freeable(self):
         cdef int64_t n = atomic_get(&self.c.arena.committed) - atomic_get(&self.c.arena.untouched)
+        cdef uint32_t i
+        for i in range(self.c.nshards):
+            n -= index_bytes(&self.c.shards[i].index) - index_spare(&self.c.shards[i].index)
         return n if n > 0 else 0
 
     def take_revoked(self):
