@@ -66,6 +66,7 @@ from cacheserver.store.slab cimport (
 cdef enum:
     AHEAD = 16               # items of a page whose buckets and neighbours are fetched before they are touched
     WALK = 48                # items of a tail looked at for one that may go
+    SAMPLE = 512             # pages compared when the tail leads only to pages that may not be emptied
     FIT_UP = 3               # an item may lie in a chunk of up to FIT_UP / 2 times its size before a page is moved for it
 
 
@@ -219,7 +220,7 @@ cdef uint32_t oldest_page(Shard *sh, uint32_t cls) noexcept nogil:
             best = page
             age = it.atime if it.bits & STATE == LIVE else 0xffffffff
         seen += 1
-        if seen == WALK:
+        if seen == SAMPLE:
             sh.turn = page
             break
     return best
