@@ -51,6 +51,7 @@ from cacheserver.store.slab cimport slab_alloc_run, slab_class_of, slab_free, sl
 
 cdef enum:
     RETRIES = 64             # times an append is begun anew because the item changed under it
+    SMALL = 131072           # bytes of item
     STALLED = 5              # seconds without a byte after which an upload may be asked to make room for another
     COPY_FREELY = 3          # of them without the lock while copying
     COPY_LOCKED = 65536      # bytes of item that are copied under the lock at once: about 10 us
@@ -61,8 +62,12 @@ cdef int64_t quota_of(uint64_t need) noexcept nogil:
     return <int64_t>(need if need > CHUNK_MAX else PAGE_SIZE)
 
 
-cdef int64_t quota_left(StoreC *s) noexcept nogil:
-    """Half-received values may hold a quarter of all the memory there is for items; a single one three quarters."""
+cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil:
+    """Whether a reservation of that size is within what half-received values may hold together.
+
+    That is a quarter of all the memory there is for items, of which small values, which a connection could keep in its
+    own buffer instead, take a half at most; a single one may take three quarters.
+    """
     cdef int64_t all_bytes = atomic_get(&s.arena.committed), spare = atomic_get(&s.arena.allowance)
     cdef int64_t held = atomic_get(&s.reserved)
     if s.arena.capacity:
@@ -71,12 +76,9 @@ cdef int64_t quota_left(StoreC *s) noexcept nogil:
         all_bytes += spare
     if all_bytes < atomic_get(&s.ceiling):
         all_bytes = atomic_get(&s.ceiling)
-    return all_bytes // 4 - held if held else all_bytes // 4 * 3
-
-
-cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil:
-    """Whether a reservation of that size is within what half-received values may hold together."""
-    return quota_of(need) <= quota_left(s)
+    if held == 0:
+        return quota_of(need) <= all_bytes // 4 * 3
+    return held + quota_of(need) <= (all_bytes // 8 if need <= SMALL else all_bytes // 4)
 
 
 cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
