@@ -1,14 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Eviction and making room: see evict.pxd."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport (
     CHUNK_BITS,
     PAGE_DRAINING,
     PAGE_RUN,
-    PAGE_SHIFT,
-    PAGE_SIZE,
     Arena,
     Page,
     arena_take_page,
@@ -43,7 +41,6 @@ from cacheserver.store.lru cimport (
     lru_walk,
 )
 from cacheserver.store.platform cimport (
-    atomic_get,
     prefetch,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
@@ -367,7 +364,6 @@ cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     if page == 0:
         return 0
     slab_adopt(sh, page, cls)
-    sh.classes[cls].wants = 0
     return slab_alloc(sh, cls)
 
 
@@ -425,16 +421,6 @@ cdef handle_t room_from_others(Shard *sh, uint32_t cls) noexcept nogil:
     return 0
 
 
-cdef bint scarce(Shard *sh) noexcept nogil:
-    """Whether there are too few pages for every class of every shard to have its own."""
-    cdef int64_t spare = atomic_get(&sh.arena.allowance), all_bytes = atomic_get(&sh.arena.committed)
-    if sh.arena.capacity:
-        all_bytes = sh.arena.capacity
-    elif spare > 0:
-        all_bytes += spare
-    return all_bytes >> PAGE_SHIFT < 2 * <int64_t>(slab_sizes().count * sh.nshards)
-
-
 cdef handle_t room_above(Shard *sh, uint32_t cls, uint64_t nbytes) noexcept nogil:
     """A chunk of a larger class that has pages already, not too much too large; 0 if there is no such class."""
     cdef uint32_t c = cls + 1, count = slab_sizes().count
@@ -442,7 +428,7 @@ cdef handle_t room_above(Shard *sh, uint32_t cls, uint64_t nbytes) noexcept nogi
     while h == 0 and c < count and sh.classes[c].chunk_size * 2 <= nbytes * FIT_UP:
         if sh.classes[c].pages:
             h = fresh_chunk(sh, c)
-            if h == 0 and not sh.no_evictions:
+            if h == 0:
                 h = room_in_class(sh, c)
         c += 1
     return h
@@ -463,21 +449,13 @@ cdef handle_t last_resort(Shard *sh, uint32_t cls) noexcept nogil:
 cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
     """A chunk for an item of `nbytes`: free, new with leave, or made by eviction; 0 only if nothing may be evicted.
 
-    Where pages are scarce a class gets its first one only when it has been asked for two pages' worth of chunks: until
-    then its items lie in larger chunks. An item that needs a run gets it only where there is leave: making room for one
-    takes system calls (see receive).
+    An item that needs a run gets it only where there is leave: making room for one takes system calls (see receive).
     """
     cdef uint32_t cls = slab_class_of(nbytes)
     cdef SlabClass *k = &sh.classes[cls]
     cdef handle_t h
     if cls == slab_sizes().count:
         return slab_alloc_run(sh, nbytes, False)
-    if k.pages == 0 and scarce(sh):
-        k.wants += 1
-        if <uint64_t>k.wants * k.chunk_size < 2 * PAGE_SIZE:
-            h = room_above(sh, cls, nbytes)
-            if h:
-                return h
     h = fresh_chunk(sh, cls)
     if h or sh.no_evictions:
         return h

@@ -34,7 +34,6 @@ cdef struct SlabClass:
     uint32_t nchunks         # a page
     uint32_t pages
     uint32_t open            # first page with a chunk to give, 0 = none
-    uint32_t wants           # chunks asked for since it had its last page
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
     Segment segments[3]
