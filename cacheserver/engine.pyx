@@ -8,75 +8,24 @@ from libc.string cimport memchr, memcpy, memset
 from cacheserver.output cimport Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room
 from cacheserver.retrieval cimport answer_line
 from cacheserver.session cimport (
-    CMD_FLUSH,
-    CMD_TOUCH,
-    COMMAND,
-    COUNTERS,
-    DECR_HITS,
-    DECR_MISSES,
-    DELETE_HITS,
-    DELETE_MISSES,
-    INCR_HITS,
-    INCR_MISSES,
-    KEYS,
-    LINE,
-    OUTPUT_PAUSE,
-    SKIP,
-    SWALLOW,
-    TOUCH_HITS,
-    TOUCH_MISSES,
-    TURN_NS,
-    TURN_STEPS,
-    VALUE,
+    CMD_FLUSH, CMD_TOUCH, COMMAND, COUNTERS, DECR_HITS, DECR_MISSES, DELETE_HITS, DELETE_MISSES, INCR_HITS,
+    INCR_MISSES, KEYS, LINE, OUTPUT_PAUSE, SKIP, SWALLOW, TOUCH_HITS, TOUCH_MISSES, TURN_NS, TURN_STEPS, VALUE,
     store_exptime,
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
 from cacheserver.store.operations cimport (
-    NOT_A_NUMBER,
-    NOT_FOUND,
-    STORED,
-    Outcome,
-    store_arith,
-    store_delete,
-    store_flush,
-    store_flush_later,
-    store_hash,
-    store_tick,
-    store_touch,
-    store_unpin,
+    NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_arith, store_delete, store_flush, store_flush_later, store_hash,
+    store_tick, store_touch, store_unpin,
 )
 from cacheserver.store.receive cimport store_abandon, store_is_revoked
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport (
-    LINE_REPLY_MAX,
-    REPLY_DELETED,
-    REPLY_FLUSH_REFUSED,
-    REPLY_NO_MEMORY,
-    REPLY_NON_NUMERIC,
-    REPLY_NOT_FOUND,
-    REPLY_OK,
-    REPLY_TOUCHED,
-    put_number,
+    LINE_REPLY_MAX, REPLY_DELETED, REPLY_ERROR, REPLY_FLUSH_REFUSED, REPLY_NO_MEMORY, REPLY_NON_NUMERIC,
+    REPLY_NOT_FOUND, REPLY_OK, REPLY_TOUCHED, put_number,
 )
 from protocol.request cimport (
-    BAD_REQUEST,
-    GOT_KEYS,
-    GOT_REQUEST,
-    OP_APPEND,
-    OP_CAS,
-    OP_COMMAND,
-    OP_DECR,
-    OP_DELETE,
-    OP_FLUSH_ALL,
-    OP_GAT,
-    OP_GATS,
-    OP_GETS,
-    OP_INCR,
-    OP_PREPEND,
-    OP_QUIT,
-    OP_VERSION,
-    Parsed,
-    Request,
+    BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_APPEND, OP_CAS, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL,
+    OP_GAT, OP_GATS, OP_GETS, OP_INCR, OP_PREPEND, OP_QUIT, OP_VERSION, Parsed, Request,
 )
 from protocol.text cimport parse
 
@@ -224,6 +173,9 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
     if r.op == OP_QUIT:
         return FEED_CLOSE
     if r.op == OP_COMMAND:
+        if r.nline > LINE_MAX:      # no command is that long, and the line is kept while output waits
+            put_line(w, REPLY_ERROR)
+            return FEED_MORE
         s.command.len = 0
         if not buffer_reserve(&s.command, r.nline + 1):
             return FEED_CLOSE
