@@ -17,7 +17,7 @@ from cacheserver.engine cimport (
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
     UNREAD, UNSENT,
-    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, line_put, line_take,
+    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, conn_side, line_put, line_take,
 )
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
 from cacheserver.net.inbox cimport inbox_take
@@ -46,6 +46,7 @@ cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n,
         line_put(&r.resume, c)
     elif answer == FEED_COMMAND:
         c.flags |= COMMAND
+        conn_side(r, c)
         line_put(&r.command, c)
     flush_note(r, c, first)
 
