@@ -1,4 +1,4 @@
-"""Requests for relief on their way from the monitor's thread to the worker whose connections hold store memory.
+"""Requests for relief on their way from the monitor to a worker whose connections hold store memory.
 
 Knows: a worker, how requests add up. Must not know: the store, pressure, what a reactor lets go of.
 Threads: relieve_soon() may be called from any thread; the reactor is touched on the worker's own.

@@ -45,7 +45,7 @@ cdef class Budget:
 
 
 shared_held = Budget(64 << 20)
-shared_pinned = Budget(64 << 20)
+shared_pinned = Budget(256 << 20)
 shared_carry = Budget(256 << 20)
 
 

@@ -89,7 +89,7 @@ cdef class Reactor:
 
     max_input, max_output, max_pinned: bytes that all connections together may hold of unfinished input, of
     unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
-    reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 64 MiB).
+    reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
     """
 

@@ -6,7 +6,7 @@ from cacheserver.relief import Relief
 
 
 class FakeWorker:
-    """Keeps the calls for later, runs them at once as a fast thread would, or refuses them as an ended one."""
+    """Keeps the calls for later, runs them at once as a fast thread would, or refuses them once ended."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
