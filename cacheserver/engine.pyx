@@ -8,71 +8,24 @@ from libc.string cimport memchr, memcpy, memset
 from cacheserver.output cimport Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room
 from cacheserver.retrieval cimport answer_line
 from cacheserver.session cimport (
-    CMD_FLUSH,
-    CMD_TOUCH,
-    COMMAND,
-    COUNTERS,
-    DECR_HITS,
-    DECR_MISSES,
-    DELETE_HITS,
-    DELETE_MISSES,
-    INCR_HITS,
-    INCR_MISSES,
-    KEYS,
-    LINE,
-    OUTPUT_PAUSE,
-    SKIP,
-    SWALLOW,
-    TOUCH_HITS,
-    TOUCH_MISSES,
-    VALUE,
+    CMD_FLUSH, CMD_TOUCH, COMMAND, COUNTERS, DECR_HITS, DECR_MISSES, DELETE_HITS, DELETE_MISSES, INCR_HITS,
+    INCR_MISSES, KEYS, LINE, OUTPUT_PAUSE, SKIP, SWALLOW, TOUCH_HITS, TOUCH_MISSES, TURN_NS, TURN_STEPS, VALUE,
     store_exptime,
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
 from cacheserver.store.operations cimport (
-    NOT_A_NUMBER,
-    NOT_FOUND,
-    STORED,
-    Outcome,
-    store_arith,
-    store_delete,
-    store_flush,
-    store_flush_later,
-    store_hash,
-    store_tick,
-    store_touch,
-    store_unpin,
+    NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_arith, store_delete, store_flush, store_flush_later, store_hash,
+    store_tick, store_touch, store_unpin,
 )
 from cacheserver.store.receive cimport store_abandon, store_is_revoked
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport (
-    LINE_REPLY_MAX,
-    REPLY_DELETED,
-    REPLY_FLUSH_REFUSED,
-    REPLY_NO_MEMORY,
-    REPLY_NON_NUMERIC,
-    REPLY_NOT_FOUND,
-    REPLY_OK,
-    REPLY_TOUCHED,
-    put_number,
+    LINE_REPLY_MAX, REPLY_DELETED, REPLY_ERROR, REPLY_FLUSH_REFUSED, REPLY_NO_MEMORY, REPLY_NON_NUMERIC,
+    REPLY_NOT_FOUND, REPLY_OK, REPLY_TOUCHED, put_number,
 )
 from protocol.request cimport (
-    BAD_REQUEST,
-    GOT_KEYS,
-    GOT_REQUEST,
-    OP_CAS,
-    OP_COMMAND,
-    OP_DECR,
-    OP_DELETE,
-    OP_FLUSH_ALL,
-    OP_GAT,
-    OP_GATS,
-    OP_GETS,
-    OP_INCR,
-    OP_QUIT,
-    OP_VERSION,
-    Parsed,
-    Request,
+    BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_APPEND, OP_CAS, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL,
+    OP_GAT, OP_GATS, OP_GETS, OP_INCR, OP_PREPEND, OP_QUIT, OP_VERSION, Parsed, Request,
 )
 from protocol.text cimport parse
 
@@ -82,7 +35,7 @@ cdef extern from "<time.h>" nogil:
         time_t tv_sec
         long tv_nsec
     enum:
-        CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE
+        CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec *t)
 
 cdef enum:
@@ -142,6 +95,7 @@ cdef void arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
 
 cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
     e.counters[CMD_FLUSH] += 1
+    e.heavy = True
     if not e.flush_enabled:
         if not r.noreply:
             put_line(w, REPLY_FLUSH_REFUSED)
@@ -212,12 +166,16 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
             used[0] = stop - p
         return feed
     if r.op <= OP_CAS:
+        e.heavy = r.op == OP_APPEND or r.op == OP_PREPEND
         wait[0] = not store_block(e, s, w, r, p + r.length, n - r.length, used)
         used[0] = 0 if wait[0] else used[0] + r.length
         return FEED_MORE
     if r.op == OP_QUIT:
         return FEED_CLOSE
     if r.op == OP_COMMAND:
+        if r.nline > LINE_MAX:      # no command is that long, and the line is kept while output waits
+            put_line(w, REPLY_ERROR)
+            return FEED_MORE
         s.command.len = 0
         if not buffer_reserve(&s.command, r.nline + 1):
             return FEED_CLOSE
@@ -276,6 +234,7 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     if s.mode == LINE:
         return line(e, s, w, p, n, used, wait)
     if s.mode == VALUE:
+        e.heavy = True
         used[0] = take_value(e, s, w, p, n)
     elif s.mode == SWALLOW:
         used[0] = n if <int64_t>n < s.remaining else <size_t>s.remaining
@@ -294,10 +253,19 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     return FEED_MORE
 
 
+cdef inline int64_t turn_clock() noexcept nogil:
+    """Nanoseconds of a precise clock."""
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil:
     """Execute what is complete in `buf`; the caller keeps what was not consumed and puts it before the next bytes."""
     cdef Writer w
     cdef size_t pos = 0, used, before = out.bytes
+    cdef int64_t until = 0
+    cdef uint32_t steps = 0
     cdef bint wait = False
     cdef Feed feed = FEED_MORE
     writer_open(&w, out)
@@ -305,8 +273,18 @@ cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t 
         if writer_bytes(&w) - before >= OUTPUT_PAUSE:
             feed = FEED_PAUSED
             break
+        if steps >= TURN_STEPS:
+            # The clock starts here, not above: most feeds are shorter than that and need none.
+            steps = 0
+            if until == 0:
+                until = turn_clock() + TURN_NS
+            elif turn_clock() >= until:
+                feed = FEED_PAUSED
+                break
+        e.heavy = False
         feed = step(e, s, &w, buf + pos, n - pos, &used, &wait)
         pos += used
+        steps += TURN_STEPS if e.heavy else 1
         if w.failed:
             feed = FEED_CLOSE
     writer_close_run(&w)

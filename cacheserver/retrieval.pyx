@@ -48,16 +48,14 @@ cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const cha
     cdef uint64_t pin
     if not writer_room(w, VALUE_HEAD_MAX + INLINE_MAX + 2):
         return False
-    e.counters[CMD_GET] += 1
-    e.counters[CMD_TOUCH] += s.touching
+    # gat counts as a touch and not as a get, as in memcached.
+    e.counters[CMD_TOUCH if s.touching else CMD_GET] += 1
     if not store_get(e.store, hash, key, nkey, e.now, &v):
-        e.counters[GET_MISSES] += 1
+        e.counters[TOUCH_MISSES if s.touching else GET_MISSES] += 1
         e.counters[GET_EXPIRED] += v.expired
-        e.counters[TOUCH_MISSES] += s.touching
         return True
-    e.counters[GET_HITS] += 1
+    e.counters[TOUCH_HITS if s.touching else GET_HITS] += 1
     if s.touching:
-        e.counters[TOUCH_HITS] += 1
         store_view_expire(&v, s.exptime)
     put_value(&w.out.text, key, nkey, v.flags, v.nbytes, s.with_cas, v.cas)
     if v.nbytes > INLINE_MAX:

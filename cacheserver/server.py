@@ -28,7 +28,8 @@ from cacheserver.net.conn import Budget
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
 from cacheserver.pressure import Monitor, Status
-from cacheserver.shrinkers import Holder, StoreShrinker
+from cacheserver.relief import Relief
+from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import close_sockets, name, open_sockets
 from cacheserver.store.store import Store
 from cacheserver.worker import Worker
@@ -105,7 +106,7 @@ class Server:
         )
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
-        holders = [_Holder(worker) for worker in self.workers]
+        holders = [Relief(worker) for worker in self.workers]
         self._shrinker = StoreShrinker(self.store, holders, self._housekeeping.pay_soon)
         self._failure: BaseException | None = None
         self._stopping = False
@@ -232,22 +233,6 @@ class Server:
         self._shrinker.unregister(self.monitor, self._handle)
         self.monitor.stop()
         self._loop.close()
-
-
-class _Holder(Holder):
-    """A worker whose connections are asked, on its thread, to let go; one request at a time waits there."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._waiting = False
-
-    def relieve_soon(self, hard: bool, target: int) -> None:
-        if not self._waiting:
-            self._waiting = self._worker.call_soon_threadsafe(self._relieve, hard, target)
-
-    def _relieve(self, hard: bool, target: int) -> None:
-        self._waiting = False
-        self._worker.reactor.relieve(hard, target)
 
 
 def _store(config: Config, limit: int) -> Store:

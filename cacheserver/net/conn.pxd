@@ -5,8 +5,8 @@ Knows: file descriptors, the bytes a connection keeps (carry and unsent output),
 against, and that an engine session lives inside a connection. Must not know: asyncio, requests, items.
 Memory: ReactorC lives inside its Reactor object. It owns every Conn; a Conn owns its fd, its carry and its
 pieces. A piece either owns a heap block or holds an engine pin; it gives up exactly one of them exactly once.
-Threads: everything belongs to the reactor's own thread, except what stands under `lock`, `open` and
-Budget.used (atomic).
+Threads: everything belongs to the reactor's own thread, except what stands under `lock`, `open` and the
+budgets (atomic).
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -56,6 +56,7 @@ cdef struct Conn:
     uint32_t pieces_cap
     size_t held              # bytes of heap blocks in pieces
     size_t pinned            # unsent bytes that pieces leave in the store
+    size_t side              # bytes counted in ReactorC.side_bytes
     size_t discarded         # LINGER: bytes thrown away
     Conn *next               # in a Line, or in the list of the dead
     Session session
@@ -69,8 +70,14 @@ cdef struct Queued:          # Output.spans[first:first + count] belong to conn
     uint32_t first
     uint32_t count
 
+cdef enum:                   # kinds: what a budget bounds
+    HELD                     # unsent output copied to the heap
+    PINNED                   # unsent output left in the store
+    CARRY                    # unfinished input
+    KINDS
+
 cdef struct BudgetC:
-    long long limit          # bytes
+    long long limit          # bytes, atomic
     long long used           # bytes, atomic
     long long parties        # reactors that share it, atomic
 
@@ -90,11 +97,9 @@ cdef struct ReactorC:
     uint32_t queued
     iovec *iov
     epoll_event *events
-    BudgetC *held_budget
-    BudgetC *carry_budget
-    long long held_bytes     # unsent output copied to the heap
-    long long pinned_bytes   # unsent output left in the store
-    long long carry_bytes    # input kept for connections
+    BudgetC *budgets[3]      # by kind
+    long long bytes[3]       # by kind: what this reactor's connections hold of it
+    long long side_bytes     # memory of connections that no budget counts: see conn_side()
     double clock             # seconds since the first sweep; moved by sweep() only
     double swept             # the `now` of the last sweep; negative before the first
     bint draining
@@ -115,11 +120,12 @@ cdef struct ReactorC:
 cdef class Budget:
     cdef BudgetC c
 
-cdef Budget shared_held, shared_carry
+cdef Budget shared_held, shared_pinned, shared_carry
 
 cdef bint conn_open(ReactorC *r, int fd) noexcept nogil
 cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil
 cdef void conn_reap(ReactorC *r) noexcept nogil
+cdef void conn_side(ReactorC *r, Conn *c) noexcept nogil
 cdef bint conn_watch(ReactorC *r, Conn *c, uint32_t events) noexcept nogil
 
 cdef void line_put(Line *line, Conn *c) noexcept nogil
@@ -130,7 +136,9 @@ cdef void carry_drop(ReactorC *r, Conn *c) noexcept nogil
 
 cdef Piece *piece_hold(ReactorC *r, Conn *c, size_t n) noexcept nogil
 cdef bint piece_pin(ReactorC *r, Conn *c, const char *base, size_t n, uint64_t pin) noexcept nogil
+cdef void piece_shrink(ReactorC *r, Conn *c, size_t n) noexcept nogil
 cdef void piece_done(ReactorC *r, Conn *c, Piece *p) noexcept nogil
 
 cdef void budget_join(BudgetC *b, long long parties) noexcept nogil
+cdef Conn *largest_holder(ReactorC *r, int kind) noexcept nogil
 cdef void budget_enforce(ReactorC *r) noexcept nogil

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memmove, memset
 from cacheserver.engine cimport engine_unpin, session_close, session_open
 from cacheserver.net.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    close, epoll_ctl, net_atomic_add, net_atomic_get, setsockopt,
+    close, epoll_ctl, net_atomic_add, net_atomic_get, net_atomic_set, setsockopt,
 )
 
 cdef enum:
@@ -20,19 +20,24 @@ cdef enum:
 cdef class Budget:
     """A bound, in bytes, on what all connections of the reactors that share it may hold of one kind.
 
-    `limit` must be positive. Any thread may read `used`. A reactor that exceeds its share (limit / reactors)
-    while the whole is exceeded closes its own largest holders, so the whole stays below twice the limit at
-    any time and settles below it.
+    `limit` must be positive; it may be changed at any time. All of it is any thread's. A reactor that exceeds
+    its share (limit / reactors) while the whole is exceeded closes connections of its own, so the whole stays
+    below twice the limit at any time and settles below it. A lower limit takes effect with the reactors' next
+    batch or sweep.
     """
 
     def __init__(self, limit: int) -> None:
-        if limit <= 0:
-            raise ValueError(f"a budget must be positive, not {limit} bytes")
-        self.c.limit = limit
+        self.limit = limit
 
     @property
     def limit(self) -> int:
-        return self.c.limit
+        return net_atomic_get(&self.c.limit)
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        if limit <= 0:
+            raise ValueError(f"a budget must be positive, not {limit} bytes")
+        net_atomic_set(&self.c.limit, limit)
 
     @property
     def used(self) -> int:
@@ -40,6 +45,7 @@ cdef class Budget:
 
 
 shared_held = Budget(64 << 20)
+shared_pinned = Budget(256 << 20)
 shared_carry = Budget(256 << 20)
 
 
@@ -48,40 +54,61 @@ cdef void budget_join(BudgetC *b, long long parties) noexcept nogil:
     net_atomic_add(&b.parties, parties)
 
 
-cdef inline void charge(BudgetC *b, long long *own, long long n) noexcept nogil:
-    own[0] += n
-    net_atomic_add(&b.used, n)
+cdef inline void charge(ReactorC *r, int kind, long long n) noexcept nogil:
+    r.bytes[kind] += n
+    net_atomic_add(&r.budgets[kind].used, n)
 
 
 cdef inline bint exceeded(BudgetC *b, long long own) noexcept nogil:
-    cdef long long parties
-    if net_atomic_get(&b.used) <= b.limit:
+    cdef long long parties, limit = net_atomic_get(&b.limit)
+    if net_atomic_get(&b.used) <= limit:
         return False
     parties = net_atomic_get(&b.parties)
-    return own * (parties if parties > 0 else 1) > b.limit
+    return own * (parties if parties > 0 else 1) > limit
+
+
+cdef inline size_t holding(Conn *c, int kind) noexcept nogil:
+    if kind == CARRY:
+        return c.carry_cap
+    return c.held if kind == HELD else c.pinned
+
+
+cdef Conn *largest_holder(ReactorC *r, int kind) noexcept nogil:
+    """The connection that holds most; there is at least one."""
+    cdef Conn *worst = r.table[0]
+    cdef uint32_t i
+    for i in range(1, r.count):
+        if holding(r.table[i], kind) > holding(worst, kind):
+            worst = r.table[i]
+    return worst
+
+
+cdef Conn *stalest_carry(ReactorC *r) noexcept nogil:
+    """Of the connections with half an average carry or more, the one that has been silent longest, and of
+    several the largest: whoever is sending a request right now is spared, and so is who holds next to nothing.
+    Half, since one large carry lifts the average above many stale ones of equal size."""
+    cdef Conn *worst = NULL
+    cdef Conn *c
+    cdef long long holders = 0
+    cdef uint32_t i
+    for i in range(r.count):
+        holders += r.table[i].carry_cap > 0
+    for i in range(r.count):
+        c = r.table[i]
+        if c.carry_cap == 0 or 2 * <long long>c.carry_cap * holders < r.bytes[CARRY]:
+            continue
+        if worst == NULL or c.last < worst.last or (c.last == worst.last and c.carry_cap > worst.carry_cap):
+            worst = c
+    return worst
 
 
 cdef void budget_enforce(ReactorC *r) noexcept nogil:
-    """Close this reactor's largest holders while it exceeds its share of an exceeded budget."""
-    cdef Conn *worst
-    cdef Conn *c
-    cdef uint32_t i
-    while exceeded(r.held_budget, r.held_bytes):
-        worst = r.table[0]
-        for i in range(1, r.count):
-            c = r.table[i]
-            if c.held > worst.held:
-                worst = c
-        r.budget_kicks += 1
-        conn_destroy(r, worst)
-    while exceeded(r.carry_budget, r.carry_bytes):
-        worst = r.table[0]
-        for i in range(1, r.count):
-            c = r.table[i]
-            if c.carry_cap > worst.carry_cap:
-                worst = c
-        r.budget_kicks += 1
-        conn_destroy(r, worst)
+    """Close connections of this reactor while it exceeds its share of an exceeded budget."""
+    cdef int kind
+    for kind in range(KINDS):
+        while exceeded(r.budgets[kind], r.bytes[kind]):
+            r.budget_kicks += 1
+            conn_destroy(r, stalest_carry(r) if kind == CARRY else largest_holder(r, kind))
 
 
 cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
@@ -141,6 +168,8 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
         c.head += 1
     free(c.pieces)
     c.pieces = NULL
+    c.pieces_cap = 0
+    conn_side(r, c)
     # Explicitly: a forked child that still has the fd would keep its events, and this address, in the set.
     epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
     close(c.fd)
@@ -163,6 +192,14 @@ cdef void conn_reap(ReactorC *r) noexcept nogil:
         c = r.dead
         r.dead = c.next
         free(c)
+
+
+cdef void conn_side(ReactorC *r, Conn *c) noexcept nogil:
+    """Count anew what the connection holds beside the budgets: its table of pieces and a waiting command's
+    line, both of bounded length."""
+    cdef size_t side = c.pieces_cap * sizeof(Piece) + c.session.command.cap
+    r.side_bytes += <long long>side - <long long>c.side
+    c.side = side
 
 
 cdef bint conn_watch(ReactorC *r, Conn *c, uint32_t events) noexcept nogil:
@@ -227,7 +264,7 @@ cdef bint carry_keep(ReactorC *r, Conn *c, const char *p, size_t n) noexcept nog
         carry_drop(r, c)
         c.carry = kept
         c.carry_cap = cap
-        charge(r.carry_budget, &r.carry_bytes, <long long>cap)
+        charge(r, CARRY, <long long>cap)
     c.ncarry = n
     return True
 
@@ -236,7 +273,7 @@ cdef void carry_drop(ReactorC *r, Conn *c) noexcept nogil:
     if c.carry == NULL:
         return
     free(c.carry)
-    charge(r.carry_budget, &r.carry_bytes, -<long long>c.carry_cap)
+    charge(r, CARRY, -<long long>c.carry_cap)
     c.carry = NULL
     c.ncarry = c.carry_cap = 0
 
@@ -270,7 +307,7 @@ cdef Piece *piece_hold(ReactorC *r, Conn *c, size_t n) noexcept nogil:
     p.base = p.block = block
     p.len = p.size = n
     c.held += n
-    charge(r.held_budget, &r.held_bytes, <long long>n)
+    charge(r, HELD, <long long>n)
     return p
 
 
@@ -283,8 +320,14 @@ cdef bint piece_pin(ReactorC *r, Conn *c, const char *base, size_t n, uint64_t p
     p.len = n
     p.pin = pin
     c.pinned += n
-    r.pinned_bytes += <long long>n
+    charge(r, PINNED, <long long>n)
     return True
+
+
+cdef void piece_shrink(ReactorC *r, Conn *c, size_t n) noexcept nogil:
+    """`n` bytes of a piece that lies in the store were sent."""
+    c.pinned -= n
+    charge(r, PINNED, -<long long>n)
 
 
 cdef void piece_done(ReactorC *r, Conn *c, Piece *p) noexcept nogil:
@@ -293,10 +336,9 @@ cdef void piece_done(ReactorC *r, Conn *c, Piece *p) noexcept nogil:
         free(p.block)
         p.block = NULL
         c.held -= p.size
-        charge(r.held_budget, &r.held_bytes, -<long long>p.size)
+        charge(r, HELD, -<long long>p.size)
     else:
-        c.pinned -= p.len
-        r.pinned_bytes -= <long long>p.len
+        piece_shrink(r, c, p.len)
         if p.pin:
             engine_unpin(r.engine, p.pin)
             p.pin = 0

@@ -12,9 +12,9 @@ from libc.string cimport memcpy, memset
 
 from cacheserver.engine cimport Span, engine_unpin, output_free, output_reset
 from cacheserver.net.conn cimport (
-    CLOSING, COMMAND, DEAD, HELD_MAX, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNREAD, UNSENT,
+    CLOSING, COMMAND, DEAD, HELD, HELD_MAX, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNREAD, UNSENT,
     Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_watch, line_put,
-    piece_done, piece_hold, piece_pin,
+    conn_side, piece_done, piece_hold, piece_pin, piece_shrink,
 )
 from cacheserver.net.linux cimport (
     EPOLLIN, EPOLLOUT, FIONREAD, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR,
@@ -76,6 +76,8 @@ cdef void deliver(ReactorC *r, Conn *c, Span *spans, uint32_t n) noexcept nogil:
         c.flags |= UNSENT
         if not retain(r, c, spans + done, n - done, skip) or not conn_watch(r, c, EPOLLOUT):
             conn_destroy(r, c)
+        else:
+            conn_side(r, c)
     elif c.flags & CLOSING and not c.flags & UNSENT:
         finish(r, c)
 
@@ -174,7 +176,8 @@ cdef uint32_t copy_run(ReactorC *r, Conn *c, Span *spans, uint32_t i, uint32_t n
                        size_t *total) noexcept nogil:
     """End of the longest run from span `i` to copy: all text, and items while connection and budget have
     room."""
-    cdef long long used = net_atomic_get(&r.held_budget.used)
+    cdef long long used = net_atomic_get(&r.budgets[HELD].used)
+    cdef long long limit = net_atomic_get(&r.budgets[HELD].limit)
     cdef uint32_t end, k
     cdef size_t size
     total[0] = 0
@@ -190,7 +193,7 @@ cdef uint32_t copy_run(ReactorC *r, Conn *c, Span *spans, uint32_t i, uint32_t n
             size -= skip
             if c.held + total[0] + size > HELD_MAX:
                 break
-            if used + <long long>(total[0] + size) > r.held_budget.limit:
+            if used + <long long>(total[0] + size) > limit:
                 break
             total[0] += size
             i = end
@@ -254,8 +257,7 @@ cdef void advance(ReactorC *r, Conn *c, size_t sent) noexcept nogil:
         p.base += sent
         p.len -= sent
         if p.block == NULL:
-            c.pinned -= sent
-            r.pinned_bytes -= <long long>sent
+            piece_shrink(r, c, sent)
 
 
 cdef void emptied(ReactorC *r, Conn *c) noexcept nogil:
@@ -263,6 +265,7 @@ cdef void emptied(ReactorC *r, Conn *c) noexcept nogil:
     free(c.pieces)
     c.pieces = NULL
     c.head = c.npieces = c.pieces_cap = 0
+    conn_side(r, c)
     c.flags &= ~<uint32_t>UNSENT
     if c.flags & CLOSING:
         finish(r, c)

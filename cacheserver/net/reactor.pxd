@@ -7,6 +7,7 @@ cdef class Reactor:
     cdef ReactorC c
     cdef readonly Engine engine
     cdef Budget held_budget
+    cdef Budget pinned_budget
     cdef Budget carry_budget
     cdef double idle_timeout
     cdef bint busy

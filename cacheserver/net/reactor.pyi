@@ -5,9 +5,9 @@ class Reactor:
     """Serves plaintext stream sockets (TCP, Unix) with one engine. All but adopt() and counters() belong to
     one thread.
 
-    max_input, max_output: bytes of unfinished input, and of unsent output, that all connections together may
-    hold: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
-    budgets (256 MiB, 64 MiB).
+    max_input, max_output, max_pinned: bytes that all connections together may hold of unfinished input, of
+    unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
+    reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
     """
 
@@ -19,6 +19,7 @@ class Reactor:
         *,
         max_input: Budget | int | None = None,
         max_output: Budget | int | None = None,
+        max_pinned: Budget | int | None = None,
         idle_timeout: float = 0,
     ) -> None: ...
     def fileno(self) -> int:

@@ -20,18 +20,19 @@ from cacheserver.engine cimport (
     CARRY_MAX, FEED_CLOSE, Engine, engine_revoked, engine_target, output_free,
 )
 from cacheserver.net.conn cimport (
-    CLOSING, COMMAND, DEAD, EVENTS_MAX, INPUT_ALONE, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNSENT,
-    Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, line_take,
-    shared_carry, shared_held,
+    CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PINNED, QUEUE_MAX,
+    RESUME, UNSENT,
+    Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, conn_side,
+    largest_holder, line_take, shared_carry, shared_held, shared_pinned,
 )
 from cacheserver.net.flush cimport flush_all, flush_note
 from cacheserver.net.inbox cimport inbox_put, inbox_shut, inbox_take
 from cacheserver.net.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN,
     close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
-    pthread_mutex_destroy, pthread_mutex_init,
+    net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
-from cacheserver.net.serve cimport end_drained, feed_carry, serve, settle
+from cacheserver.net.serve cimport TURN_US, end_drained, feed_carry, serve, settle
 
 log = logging.getLogger("cacheserver.net")
 
@@ -74,12 +75,8 @@ cdef size_t relieve(ReactorC *r, bint hard, long long target) noexcept nogil:
         c = r.table[i]
         if engine_revoked(r.engine, &c.session):
             engine_target(r.engine, &c.session, &room)
-    while hard and r.pinned_bytes > 0 and (target < 0 or <long long>released < target):
-        worst = r.table[0]
-        for i in range(1, r.count):
-            c = r.table[i]
-            if c.pinned > worst.pinned:
-                worst = c
+    while hard and r.bytes[PINNED] > 0 and (target < 0 or <long long>released < target):
+        worst = largest_holder(r, PINNED)
         released += worst.pinned
         r.pressure_kicks += 1
         conn_destroy(r, worst)
@@ -90,9 +87,9 @@ cdef size_t relieve(ReactorC *r, bint hard, long long target) noexcept nogil:
 cdef class Reactor:
     """Serves stream sockets with one engine. All but adopt() and counters() belong to one thread.
 
-    max_input, max_output: bytes of unfinished input, and of unsent output, that all connections together may
-    hold: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
-    budgets (256 MiB, 64 MiB).
+    max_input, max_output, max_pinned: bytes that all connections together may hold of unfinished input, of
+    unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
+    reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
     """
 
@@ -104,7 +101,9 @@ cdef class Reactor:
         pthread_mutex_init(&self.c.lock, NULL)
 
     def __init__(self, engine: Engine, *, max_input: Budget | int | None = None,
-                 max_output: Budget | int | None = None, idle_timeout: float = 0) -> None:
+                 max_output: Budget | int | None = None, max_pinned: Budget | int | None = None,
+                 idle_timeout: float = 0) -> None:
+        cdef int kind
         cdef epoll_event event
         if not self.c.closed or self.c.epoll_fd >= 0:
             raise RuntimeError("a reactor is set up once")
@@ -115,8 +114,10 @@ cdef class Reactor:
         self.idle_timeout = idle_timeout
         self.carry_budget = as_budget(max_input, shared_carry)
         self.held_budget = as_budget(max_output, shared_held)
-        self.c.carry_budget = &self.carry_budget.c
-        self.c.held_budget = &self.held_budget.c
+        self.pinned_budget = as_budget(max_pinned, shared_pinned)
+        self.c.budgets[HELD] = &self.held_budget.c
+        self.c.budgets[PINNED] = &self.pinned_budget.c
+        self.c.budgets[CARRY] = &self.carry_budget.c
         self.c.input = <char *>malloc(CARRY_MAX + INPUT_ALONE)
         self.c.queue = <Queued *>calloc(QUEUE_MAX, sizeof(Queued))
         self.c.iov = <iovec *>calloc(IOV_COUNT, sizeof(iovec))
@@ -131,8 +132,8 @@ cdef class Reactor:
         event.data.ptr = NULL
         if epoll_ctl(self.c.epoll_fd, EPOLL_CTL_ADD, self.c.wake_fd, &event) != 0:
             raise OSError(errno, "cannot watch the reactor's own eventfd")
-        budget_join(self.c.held_budget, 1)
-        budget_join(self.c.carry_budget, 1)
+        for kind in range(KINDS):
+            budget_join(self.c.budgets[kind], 1)
         self.c.closed = False
         self.c.inbox_shut = False
 
@@ -175,8 +176,12 @@ cdef class Reactor:
         cdef Conn *c
         cdef uint32_t first
         cdef int turn
+        cdef long long until
         cdef bint stay
+        until = net_now_us() + TURN_US
         for turn in range(COMMAND_TURNS):
+            if turn and net_now_us() >= until:
+                break
             c = line_take(r, &r.command)
             if c == NULL:
                 break
@@ -194,6 +199,7 @@ cdef class Reactor:
                 flush_note(r, c, first)
                 raise
             with nogil:
+                conn_side(r, c)
                 if stay:
                     flush_note(r, c, first)
                     if c.flags & UNSENT:
@@ -287,12 +293,14 @@ cdef class Reactor:
             "idle_kicks": self.c.idle_kicks,
             "budget_kicks": self.c.budget_kicks,
             "pressure_kicks": self.c.pressure_kicks,
-            "pending_bytes": self.c.held_bytes,
-            "pinned_bytes": self.c.pinned_bytes,
-            "carry_bytes": self.c.carry_bytes,
+            "pending_bytes": self.c.bytes[HELD],
+            "pinned_bytes": self.c.bytes[PINNED],
+            "carry_bytes": self.c.bytes[CARRY],
             "read_buf_bytes": 0 if self.c.closed else CARRY_MAX + INPUT_ALONE,
             "output_buf_bytes": self.c.out.text.cap,
-            "conn_bytes": self.c.count * sizeof(Conn) + self.c.table_cap * sizeof(void *),
+            "conn_bytes": (
+                self.c.count * sizeof(Conn) + self.c.table_cap * sizeof(void *) + self.c.side_bytes
+            ),
         }
 
 
@@ -306,9 +314,10 @@ cdef Budget as_budget(object given, Budget shared):
 
 cdef void shut(ReactorC *r) noexcept:
     """Close everything that is open; harmless to repeat, and after a failed set-up."""
+    cdef int kind
     if not r.closed:
-        budget_join(r.held_budget, -1)
-        budget_join(r.carry_budget, -1)
+        for kind in range(KINDS):
+            budget_join(r.budgets[kind], -1)
     r.closed = True
     inbox_shut(r)
     while r.count:

@@ -49,6 +49,21 @@ def test_pipelined_large_values_arrive_whole(rig: Any, size: int) -> None:
         assert rig.read(client, len(expected)) == expected
 
 
+def test_costly_pipeline_does_not_hold_up_the_others(rig: Any) -> None:
+    busy, other = rig.connect(), rig.connect_unix()
+    rig.store(busy, b"k", LARGE)
+    busy.setblocking(True)
+    busy.sendall(b"append k 0 0 1 noreply\r\n!\r\n" * 2000 + b"incr none 1\r\n")
+    rig.pump_once()
+    other.send(b"get none\r\n")
+    rig.pump_once()
+    assert other.recv(100) == b"END\r\n"
+    assert rig.reactor.counters()["carry_bytes"] > 0, "the pipeline had ended already"
+    busy.setblocking(False)
+    assert rig.read(busy, 11) == b"NOT_FOUND\r\n"
+    rig.ask(busy, b"get k\r\n", b"VALUE k 0 %d\r\n%s%s\r\nEND\r\n" % (len(LARGE) + 2000, LARGE, b"!" * 2000))
+
+
 def test_idle_connections_hold_at_most_1_kib(rig: Any) -> None:
     before = rig.reactor.counters()["conn_bytes"]
     clients = [rig.connect_unix() for _ in range(100)]
@@ -123,6 +138,27 @@ def test_commands_keep_their_place_in_a_pipeline(rig: Any) -> None:
     assert rig.read(client, len(expected)) == expected
 
 
+def test_overlong_command_line_is_refused_and_a_waiting_one_is_counted(rig: Any) -> None:
+    client = rig.connect(rcvbuf=4096, sndbuf=8192)
+    rig.ask(client, b"stats %s\r\nget none\r\n" % (b"x" * 5000), b"ERROR\r\nEND\r\n")
+    rig.store(client, b"k", LARGE)
+    before = rig.reactor.counters()["conn_bytes"]
+    rig.send(client, b"get k\r\nstats %s\r\n" % (b"x" * 2000))
+    assert rig.reactor.counters()["conn_bytes"] >= before + 2000
+    tail = b"END\r\nSTAT line 2006\r\nEND\r\n"
+    assert rig.read(client, len(b"VALUE k 0 1024000\r\n") + len(LARGE) + 2 + len(tail)).endswith(tail)
+    assert rig.reactor.counters()["conn_bytes"] == before
+
+
+def test_gat_counts_as_a_touch_only(rig: Any) -> None:
+    client = rig.connect_unix()
+    rig.store(client, b"k", b"v")
+    rig.ask(client, b"gat 0 k none none\r\nget k none\r\n", b"VALUE k 0 1\r\nv\r\nEND\r\n" * 2)
+    counted = rig.engine.counters()
+    names = ("cmd_touch", "touch_hits", "touch_misses", "cmd_get", "get_hits", "get_misses")
+    assert [counted[name] for name in names] == [3, 1, 2, 2, 1, 1]
+
+
 def test_slow_reader_gets_many_long_command_replies(rig: Any) -> None:
     client = rig.connect(rcvbuf=4096, sndbuf=8192)
     block = b"STAT filler " + b"x" * 49986 + b"\r\n"
@@ -171,6 +207,19 @@ def test_input_budget_closes_the_largest_holder_and_nobody_else(make_rig: MakeRi
         assert rig.reactor.counters()["carry_bytes"] <= 300000
     assert rig.reactor.counters()["budget_kicks"] >= 1
     rig.ask(modest, b"est\r\n", b"END\r\n")
+
+
+def test_input_budget_spares_whoever_is_sending(make_rig: MakeRig) -> None:
+    rig = make_rig(max_input=Budget(64 << 10))
+    stale = [rig.connect_unix() for _ in range(30)]
+    for client in stale:
+        rig.send(client, b"get " + b"s" * 1900)
+    for now in (0.0, 5.0):
+        rig.reactor.sweep(now)
+    active = rig.connect_unix()
+    rig.send(active, b"get " + b" ".join([b"k" * 200] * 80))
+    assert rig.reactor.counters()["budget_kicks"] > 0
+    rig.ask(active, b"\r\n", b"END\r\n")
 
 
 def test_quit_closes(rig: Any) -> None:

@@ -157,6 +157,27 @@ def test_output_budget_closes_the_largest_holder_and_nobody_else(make_rig: MakeR
     assert rig.read(modest, len(one) * 60) == one * 60
 
 
+def test_pinned_budget_closes_the_largest_holder_and_follows_its_limit(make_rig: MakeRig) -> None:
+    pinned = Budget(4 << 20)
+    rig = make_rig(max_output=Budget(64 << 10), max_pinned=pinned)
+    writer = rig.connect()
+    rig.store(writer, b"k", pattern(900000, 1))
+    rig.store(writer, b"m", pattern(300000, 2))
+    modest = rig.connect(rcvbuf=4096, sndbuf=8192)
+    rig.send(modest, b"get m\r\n")
+    for _ in range(8):
+        rig.send(rig.connect(rcvbuf=4096, sndbuf=8192), b"get k\r\n")
+        assert rig.reactor.counters()["pinned_bytes"] == pinned.used <= 4 << 20
+    assert rig.reactor.counters()["budget_kicks"] > 0
+    pinned.limit = 1 << 20
+    rig.reactor.sweep(0.0)
+    assert 0 < pinned.used <= pinned.limit == 1 << 20
+    whole = reply({b"m": pattern(300000, 2)}, [b"m"])
+    assert rig.read(modest, len(whole)) == whole
+    with pytest.raises(ValueError, match="positive"):
+        pinned.limit = 0
+
+
 def test_reader_that_vanishes_gives_everything_back(rig: Any) -> None:
     writer, reader = rig.connect(), rig.connect(rcvbuf=4096, sndbuf=8192)
     for key in (b"a", b"b"):
