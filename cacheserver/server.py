@@ -117,7 +117,9 @@ class Server:
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
         holders = [_Holder(worker) for worker in self.workers]
-        self._shrinker = StoreShrinker(self.store, holders, self._housekeeping.pay_soon)
+        self._shrinker = StoreShrinker(
+            self.store, holders, lambda: self._buffers.unsent.used, self._housekeeping.pay_soon
+        )
         self._handle: Registration | None = None
         self._failure: BaseException | None = None
         self._stopping = False
@@ -259,9 +261,6 @@ class _Holder(Holder):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._waiting: set[bool] = set()  # kinds of request on their way
-
-    def held(self) -> int:
-        return self._worker.reactor.counters()["pending_bytes"]
 
     def relieve_soon(self, hard: bool, target: int) -> None:
         if hard not in self._waiting:

@@ -22,9 +22,6 @@ from cacheserver.store.store import Store
 class Holder(Protocol):
     """A worker, as far as this module is concerned: its connections may hold store memory."""
 
-    def held(self) -> int:
-        """Return the bytes of output that wait outside the store for clients to take; any thread."""
-
     def relieve_soon(self, hard: bool, target: int) -> None:
         """Let go of what connections hold, soon and on the holder's thread; hard: up to `target` bytes."""
 
@@ -32,13 +29,21 @@ class Holder(Protocol):
 class StoreShrinker:
     """One store behind the Shrinker protocol.
 
-    holders: asked after a request that connections stood in the way of. pay_soon: called, from the monitor's
-    thread, when a soft request has left a debt for the event loop to pay.
+    holders: asked after a request that connections stood in the way of. held: the bytes of output that wait
+    outside the store for clients to take. pay_soon: called when a soft request has left a debt for the event
+    loop to pay. Both are called from the monitor's thread.
     """
 
-    def __init__(self, store: Store, holders: Sequence[Holder], pay_soon: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        holders: Sequence[Holder],
+        held: Callable[[], int],
+        pay_soon: Callable[[], object],
+    ) -> None:
         self._store = store
         self._holders = holders
+        self._held = held
         self._pay_soon = pay_soon
 
     def register(self, monitor: Monitor | None) -> Registration:
@@ -62,7 +67,7 @@ class StoreShrinker:
 
     def freeable(self) -> int:
         """Return the bytes that could be freed: all of the store, and what connections hold beside it."""
-        return self._store.freeable() + sum(holder.held() for holder in self._holders)
+        return self._store.freeable() + self._held()
 
     def request_memory(self, target: int, hard: bool) -> int:
         """Free `target` bytes, soft or hard; returns the bytes the host got back within the call.

@@ -85,15 +85,12 @@ class FakeHolder:
     def __init__(self) -> None:
         self.asked: list[tuple[bool, int]] = []
 
-    def held(self) -> int:
-        return 7
-
     def relieve_soon(self, hard: bool, target: int) -> None:
         self.asked.append((hard, target))
 
 
 def shrinker(store: Any, holders: list[FakeHolder], paid: list[bool]) -> StoreShrinker:
-    return StoreShrinker(store, holders, lambda: paid.append(True))
+    return StoreShrinker(store, holders, lambda: 14, lambda: paid.append(True))
 
 
 def test_a_soft_request_leaves_its_debt_to_the_loop() -> None:
