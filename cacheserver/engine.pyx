@@ -25,6 +25,8 @@ from cacheserver.session cimport (
     SWALLOW,
     TOUCH_HITS,
     TOUCH_MISSES,
+    TURN_NS,
+    TURN_STEPS,
     VALUE,
     store_exptime,
 )
@@ -60,6 +62,7 @@ from protocol.request cimport (
     BAD_REQUEST,
     GOT_KEYS,
     GOT_REQUEST,
+    OP_APPEND,
     OP_CAS,
     OP_COMMAND,
     OP_DECR,
@@ -69,6 +72,7 @@ from protocol.request cimport (
     OP_GATS,
     OP_GETS,
     OP_INCR,
+    OP_PREPEND,
     OP_QUIT,
     OP_VERSION,
     Parsed,
@@ -82,7 +86,7 @@ cdef extern from "<time.h>" nogil:
         time_t tv_sec
         long tv_nsec
     enum:
-        CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE
+        CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec *t)
 
 cdef enum:
@@ -142,6 +146,7 @@ cdef void arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
 
 cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
     e.counters[CMD_FLUSH] += 1
+    e.heavy = True
     if not e.flush_enabled:
         if not r.noreply:
             put_line(w, REPLY_FLUSH_REFUSED)
@@ -212,6 +217,7 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
             used[0] = stop - p
         return feed
     if r.op <= OP_CAS:
+        e.heavy = r.op == OP_APPEND or r.op == OP_PREPEND
         wait[0] = not store_block(e, s, w, r, p + r.length, n - r.length, used)
         used[0] = 0 if wait[0] else used[0] + r.length
         return FEED_MORE
@@ -276,6 +282,7 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     if s.mode == LINE:
         return line(e, s, w, p, n, used, wait)
     if s.mode == VALUE:
+        e.heavy = True
         used[0] = take_value(e, s, w, p, n)
     elif s.mode == SWALLOW:
         used[0] = n if <int64_t>n < s.remaining else <size_t>s.remaining
@@ -294,10 +301,19 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     return FEED_MORE
 
 
+cdef inline int64_t turn_clock() noexcept nogil:
+    """Nanoseconds of a precise clock."""
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil:
     """Execute what is complete in `buf`; the caller keeps what was not consumed and puts it before the next bytes."""
     cdef Writer w
     cdef size_t pos = 0, used, before = out.bytes
+    cdef int64_t until = 0
+    cdef uint32_t steps = 0
     cdef bint wait = False
     cdef Feed feed = FEED_MORE
     writer_open(&w, out)
@@ -305,8 +321,18 @@ cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t 
         if writer_bytes(&w) - before >= OUTPUT_PAUSE:
             feed = FEED_PAUSED
             break
+        if steps >= TURN_STEPS:
+            # The clock starts here, not above: most feeds are shorter than that and need none.
+            steps = 0
+            if until == 0:
+                until = turn_clock() + TURN_NS
+            elif turn_clock() >= until:
+                feed = FEED_PAUSED
+                break
+        e.heavy = False
         feed = step(e, s, &w, buf + pos, n - pos, &used, &wait)
         pos += used
+        steps += TURN_STEPS if e.heavy else 1
         if w.failed:
             feed = FEED_CLOSE
     writer_close_run(&w)

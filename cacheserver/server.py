@@ -28,7 +28,8 @@ from cacheserver.net.conn import Budget
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
-from cacheserver.shrinkers import Holder, StoreShrinker
+from cacheserver.relief import Relief
+from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import close_sockets, name, open_sockets
 from cacheserver.store.store import Store
 from cacheserver.worker import Worker
@@ -116,7 +117,7 @@ class Server:
         )
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
-        holders = [_Holder(worker) for worker in self.workers]
+        holders = [Relief(worker) for worker in self.workers]
         self._shrinker = StoreShrinker(
             self.store, holders, lambda: self._buffers.unsent.used, self._housekeeping.pay_soon
         )
@@ -253,24 +254,6 @@ class Server:
         if self._own_monitor is not None:
             self._own_monitor.stop()
         self._loop.close()
-
-
-class _Holder(Holder):
-    """A worker whose connections are asked, on its thread, to let go; one request at a time waits there."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._waiting: set[bool] = set()  # kinds of request on their way
-
-    def relieve_soon(self, hard: bool, target: int) -> None:
-        if hard not in self._waiting:
-            self._waiting.add(hard)
-            if not self._worker.call_soon_threadsafe(self._relieve, hard, target):
-                self._waiting.discard(hard)
-
-    def _relieve(self, hard: bool, target: int) -> None:
-        self._waiting.discard(hard)
-        self._worker.reactor.relieve(hard, target)
 
 
 class Buffers:

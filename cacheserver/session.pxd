@@ -12,11 +12,14 @@ from protocol.buffer cimport WriteBuffer
 
 cdef enum:
     OUTPUT_PAUSE = 1048576   # bytes of reply for one session in one feed before FEED_PAUSED
+    TURN_NS = 500000         # nanoseconds of one feed before FEED_PAUSED: others wait for their turn
+    TURN_STEPS = 16          # steps from one look at the clock to the next; a heavy one counts as so many
     CARRY_MAX = 131072 + 512 # most unconsumed bytes a FEED_MORE may leave for the connection to keep
 
 cdef enum Feed:
     FEED_MORE                # all that is complete was executed; keep the unconsumed rest and add to it
-    FEED_PAUSED              # enough output for now: send it, then feed the unconsumed rest again (even with no new bytes)
+    FEED_PAUSED              # enough output or time for now: send the output, serve others, then feed the unconsumed rest
+                             # again (even with no new bytes)
     FEED_COMMAND             # a rare command for Python: see Engine.run_command(); then feed the unconsumed rest
     FEED_CLOSE               # send the output, then close; whatever is unconsumed is dropped
 
@@ -54,6 +57,7 @@ cdef struct EngineC:
     uint32_t now             # store clock, seconds; engine_tick() sets it
     int64_t wall             # Unix time when the store clock showed 0
     bint flush_enabled
+    bint heavy               # the step that runs may have moved a lot of memory
     char version[32]         # "VERSION a.b.c\r\n"
     uint32_t nversion
     uint64_t counters[32]

@@ -37,6 +37,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "cacheserver.net": {"cacheserver.engine"},
     "cacheserver.worker": {"cacheserver.net"},
+    "cacheserver.relief": {"cacheserver.worker"},
     "cacheserver.shrinkers": {"cacheserver.store", "cacheserver.pressure"},
     "cacheserver.housekeeping": set(),
     "cacheserver.errors": set(),

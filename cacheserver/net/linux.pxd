@@ -1,6 +1,6 @@
 # cython: language_level=3
 """The system calls the reactor and the listener use, as declarations only: sockets, epoll, eventfd, a mutex,
-two atomics.
+atomics.
 
 Knows: libc. Must not know: connections, the engine.
 """
@@ -89,13 +89,21 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(clockid_t clock, timespec *now)
     clockid_t CLOCK_MONOTONIC
 
+cdef inline long long net_now_us() noexcept nogil:
+    """Microseconds of a clock that never goes back."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <long long>now.tv_sec * 1000000 + now.tv_nsec // 1000
+
 cdef extern from *:
     """
     typedef long long net_count;
     static inline net_count net_atomic_add(net_count *p, net_count n) {
         return __atomic_add_fetch(p, n, __ATOMIC_RELAXED);
     }
+    static inline void net_atomic_set(net_count *p, net_count n) { __atomic_store_n(p, n, __ATOMIC_RELAXED); }
     static inline net_count net_atomic_get(net_count *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
     """
+    void net_atomic_set(long long *p, long long n) nogil
     long long net_atomic_add(long long *p, long long n) nogil
     long long net_atomic_get(long long *p) nogil

@@ -29,9 +29,9 @@ from cacheserver.net.inbox cimport inbox_put, inbox_shut, inbox_take
 from cacheserver.net.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN,
     close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
-    pthread_mutex_destroy, pthread_mutex_init,
+    net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
-from cacheserver.net.serve cimport end_drained, feed_carry, serve, settle
+from cacheserver.net.serve cimport TURN_US, end_drained, feed_carry, serve, settle
 
 log = logging.getLogger("cacheserver.net")
 
@@ -175,8 +175,12 @@ cdef class Reactor:
         cdef Conn *c
         cdef uint32_t first
         cdef int turn
+        cdef long long until
         cdef bint stay
+        until = net_now_us() + TURN_US
         for turn in range(COMMAND_TURNS):
+            if turn and net_now_us() >= until:
+                break
             c = line_take(r, &r.command)
             if c == NULL:
                 break

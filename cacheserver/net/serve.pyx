@@ -22,7 +22,7 @@ from cacheserver.net.conn cimport (
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
 from cacheserver.net.inbox cimport inbox_take
 from cacheserver.net.linux cimport (
-    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, readv, recv, ssize_t,
+    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
 )
 
 cdef enum:
@@ -167,26 +167,33 @@ cdef void discard(ReactorC *r, Conn *c) noexcept nogil:
         conn_destroy(r, c)
 
 
-cdef void resume(ReactorC *r) noexcept nogil:
-    """Feed the connections that the engine paused in earlier batches and that have no output left."""
-    cdef Line line = r.resume
-    cdef Conn *c
-    r.resume.head = r.resume.tail = NULL
-    while True:
-        c = line_take(r, &line)
-        if c == NULL:
-            return
+cdef void resume(ReactorC *r, Line *line) noexcept nogil:
+    """Feed connections that the engine paused in earlier batches and that have no output left: at least one,
+    and as many as there is time for. The others stay first in the line."""
+    cdef long long until = net_now_us() + TURN_US
+    cdef Conn *c = line_take(r, line)
+    while c != NULL:
         if not c.flags & UNSENT:
             feed_carry(r, c)
+        if net_now_us() >= until:
+            break
+        c = line_take(r, line)
+    if line.head != NULL:
+        line.tail.next = r.resume.head
+        if r.resume.tail == NULL:
+            r.resume.tail = line.tail
+        r.resume.head = line.head
 
 
 cdef void serve(ReactorC *r) noexcept nogil:
-    """One wake-up: take the ready connections, receive and execute for all, then send for all."""
+    """One wake-up: take the ready connections, receive and execute for all, then send for all. Those who were
+    paused for the others' sake follow after them."""
+    cdef Line paused = r.resume
     cdef int n, i
     cdef size_t limit
     engine_tick(r.engine)
     n = epoll_wait(r.epoll_fd, r.events, EVENTS_MAX, 0)
-    resume(r)
+    r.resume.head = r.resume.tail = NULL
     limit = INPUT_ALONE if n == 1 else INPUT_SHARED
     for i in range(n):
         if r.events[i].data.ptr == NULL:
@@ -194,6 +201,9 @@ cdef void serve(ReactorC *r) noexcept nogil:
         else:
             serve_one(r, <Conn *>r.events[i].data.ptr, r.events[i].events, limit)
     flush_all(r)
+    if paused.head != NULL:
+        resume(r, &paused)
+        flush_all(r)
 
 
 cdef inline void serve_one(ReactorC *r, Conn *c, uint32_t events, size_t limit) noexcept nogil:

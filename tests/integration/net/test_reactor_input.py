@@ -49,6 +49,21 @@ def test_pipelined_large_values_arrive_whole(rig: Any, size: int) -> None:
         assert rig.read(client, len(expected)) == expected
 
 
+def test_costly_pipeline_does_not_hold_up_the_others(rig: Any) -> None:
+    busy, other = rig.connect(), rig.connect_unix()
+    rig.store(busy, b"k", LARGE)
+    busy.setblocking(True)
+    busy.sendall(b"append k 0 0 1 noreply\r\n!\r\n" * 2000 + b"incr none 1\r\n")
+    rig.pump_once()
+    other.send(b"get none\r\n")
+    rig.pump_once()
+    assert other.recv(100) == b"END\r\n"
+    assert rig.reactor.counters()["carry_bytes"] > 0, "the pipeline had ended already"
+    busy.setblocking(False)
+    assert rig.read(busy, 11) == b"NOT_FOUND\r\n"
+    rig.ask(busy, b"get k\r\n", b"VALUE k 0 %d\r\n%s%s\r\nEND\r\n" % (len(LARGE) + 2000, LARGE, b"!" * 2000))
+
+
 def test_idle_connections_hold_at_most_1_kib(rig: Any) -> None:
     before = rig.reactor.counters()["conn_bytes"]
     clients = [rig.connect_unix() for _ in range(100)]
