@@ -5,15 +5,17 @@ Must not know: what the server does with a Config. The server is imported only o
 """
 
 import argparse
+import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from cacheserver import __version__
-from cacheserver.config import Config, Knob, default_text, knobs
-from cacheserver.errors import CacheserverError, UsageError
+from cacheserver.config import LISTEN_VARIABLE, Config, Knob, default_text, knobs
+from cacheserver.errors import CacheserverError, UsageError, one_line
 
 log = logging.getLogger("cacheserver")
 
@@ -87,12 +89,13 @@ def main(arguments: Sequence[str]) -> int:
         config, ignored = parse(arguments)
         log.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(config.verbosity, 2)])
         if ignored:
-            log.warning("%s", ignored)
+            log.warning("%s", one_line(ignored))
         from cacheserver import server
 
         return server.run(config)
     except CacheserverError as error:
-        print(f"cacheserver: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"cacheserver: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.status
 
 
@@ -107,7 +110,10 @@ def parse(arguments: Sequence[str]) -> tuple[Config, str]:
         ignored.setdefault(why, []).append(text)
     line = "; ".join(f"ignored {', '.join(dict.fromkeys(texts))}: {why}" for why, texts in ignored.items())
     values = {each.name: getattr(space, each.name) for each in fields(Config) if hasattr(space, each.name)}
-    config = Config(**values)
+    try:
+        config = Config(**values)
+    except ValueError as error:  # the one default that is read and not written here
+        raise UsageError(f"the environment variable {LISTEN_VARIABLE}: {error}") from None
     if (
         config.port == 0
         and config.unix_socket is None
@@ -190,6 +196,8 @@ def _parser() -> _Parser:
 def _add(parser: argparse.ArgumentParser, name: str, spec: Knob) -> None:
     """Give `parser` the flags of one knob."""
     default = default_text(name)
+    if name == "listen":
+        default = os.environ.get(LISTEN_VARIABLE) or default
     text = f"{spec.help} (default: {default})" if default else spec.help
     how: dict[str, Any] = {"dest": name, "help": text.replace("%", "%%")}
     if spec.parse is not None:

@@ -5,6 +5,7 @@ The command line, the `stats settings` reply and the table in the README all fol
 """
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from cacheserver.cpus import usable_cpus
 
 MAX_DEFAULT_THREADS = 4
+LISTEN_VARIABLE = "CACHESERVER_LISTEN"  # in the environment: replaces the default of -l
 
 
 class Address(NamedTuple):
@@ -38,10 +40,8 @@ def number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from `low` to `high`, both included."""
 
     def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
+        # int() would take blanks, underscores and other scripts' digits, too.
+        value = int(text) if re.fullmatch("-?[0-9]{1,18}", text) else low - 1
         if not low <= value <= high:
             raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
         return value
@@ -62,10 +62,7 @@ def item_size(text: str) -> int:
 
 def octal_mask(text: str) -> int:
     """Parse an access mask such as 700 or 0770."""
-    try:
-        value = int(text, 8)
-    except ValueError:
-        value = -1
+    value = int(text, 8) if re.fullmatch("[0-7]{1,9}", text) else -1
     if not 0 <= value <= 0o777:
         raise ValueError(f"{text!r} is not an access mask in octal, such as 700")
     return value
@@ -122,7 +119,7 @@ def _path(text: str) -> str:
 
 
 def _default_listen() -> tuple[Address, ...]:
-    return addresses(os.environ.get("CACHESERVER_LISTEN") or "127.0.0.1")
+    return addresses(os.environ.get(LISTEN_VARIABLE) or "127.0.0.1")
 
 
 def _default_threads() -> int:

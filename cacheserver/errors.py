@@ -18,3 +18,8 @@ class UsageError(CacheserverError):
 
 class StartError(CacheserverError):
     """The command line is right, but the host does not allow it: a port is taken, a user does not exist."""
+
+
+def one_line(text: str) -> str:
+    """Return `text` with whatever would leave the line, or move the terminal's cursor, escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

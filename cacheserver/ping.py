@@ -25,6 +25,8 @@ def connect(address: str, timeout: float) -> socket.socket:
     host, colon, port = address.rpartition(":")
     if not colon or address.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = address, "11211"  # no port: a bare name, or a bare IPv6 address
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{port!r} is not a port; give host:port with a port from 1 to 65535")
     return socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout)
 
 
@@ -53,6 +55,6 @@ def main(arguments: list[str]) -> int:
     try:
         ping(address)
     except (OSError, ValueError) as error:
-        print(f"cacheserver ping: {address}: {error}", file=sys.stderr)
+        print(" ".join(f"cacheserver ping: {address}: {error}".split()), file=sys.stderr)
         return 1
     return 0

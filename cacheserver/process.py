@@ -8,12 +8,39 @@ import contextlib
 import os
 import pwd
 import resource
+import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 from cacheserver.errors import StartError
 
 FILES_BESIDE_CONNECTIONS = 64  # listeners, epoll sets, /proc and cgroup files, the standard streams
+
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def fill_standard_streams() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed, so that no socket gets its number."""
+    for stream in (0, 1, 2):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: those below are filled already
+
+
+def end_on_signals() -> None:
+    """Let a signal that ends the server do so before it serves, too: by SystemExit, so files are removed."""
+
+    def end(_number: int, _frame: Any) -> NoReturn:
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a second one must not cut the way out short
+        raise SystemExit(0)
+
+    for number in ENDING_SIGNALS:
+        signal.signal(number, end)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def allow_files(connections: int, workers: int) -> None:
@@ -26,10 +53,24 @@ def allow_files(connections: int, workers: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, raised))
     except (ValueError, OSError):
+        most = _most_files()
+        if needed > most:
+            raise StartError(
+                f"-c {connections} needs {needed} open files, the system allows {most} to any process; raise "
+                "that (sysctl fs.nr_open) or ask for fewer connections"
+            ) from None
         raise StartError(
             f"-c {connections} needs {needed} open files, the system allows {hard}; start as root, raise the "
             "limit (ulimit -n) or ask for fewer connections"
         ) from None
+
+
+def _most_files() -> int:
+    """The number of open files that not even root can exceed."""
+    try:
+        return int(Path("/proc/sys/fs/nr_open").read_text())
+    except (OSError, ValueError):
+        return sys.maxsize
 
 
 def allow_core_dumps() -> None:
@@ -49,10 +90,10 @@ def new_user(name: str | None) -> tuple[int, int] | None:
     """
     if name is None or os.geteuid() != 0:
         return None
-    with contextlib.suppress(KeyError, OverflowError):
-        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+    with contextlib.suppress(KeyError, OverflowError, ValueError):
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
         return entry.pw_uid, entry.pw_gid
-    raise StartError(f"-u {name}: there is no such user")
+    raise StartError(f"-u {name}: there is no such user; give a name or number that /etc/passwd has")
 
 
 def become(user: tuple[int, int]) -> None:
@@ -87,9 +128,12 @@ class Daemon:
 def daemonize() -> Daemon:
     """Go on in a process of a session of its own; the starter waits for its ready(), or its end, and ends."""
     reader, writer = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # None where it was closed; full
+            stream.flush()
     if os.fork():
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # what there is to clean up is the daemon's now
         os.close(writer)
         os._exit(0 if os.read(reader, 1) else 1)
     os.close(reader)
@@ -104,12 +148,23 @@ def pidfile(path: str | None) -> Iterator[None]:
         yield
         return
     try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
+        file = open(path, "w", encoding="ascii")  # noqa: SIM115
     except OSError as error:
-        raise StartError(f"-P {path}: cannot write the process id: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     try:
+        try:
+            with file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise _unwritable(path, error) from None
         yield
     finally:
         with contextlib.suppress(OSError):  # after a change of user the folder may be out of reach
             os.unlink(path)
+
+
+def _unwritable(path: str, error: OSError) -> StartError:
+    return StartError(
+        f"-P {path}: cannot write the process id: {error.strerror}; give a file in a folder that exists and "
+        "may be written to"
+    )

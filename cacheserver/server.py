@@ -22,12 +22,12 @@ from cacheserver import __version__, process
 from cacheserver.commands import Commands
 from cacheserver.config import Config
 from cacheserver.engine import Engine, store_clock
-from cacheserver.errors import StartError
+from cacheserver.errors import StartError, one_line
 from cacheserver.housekeeping import Housekeeping
 from cacheserver.net.conn import Budget
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
-from cacheserver.pressure import Monitor, Status
+from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import close_sockets, name, open_sockets
@@ -40,8 +40,8 @@ MIB = 1 << 20
 DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes less than 2 s
 JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 64 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
-BUFFER_SHARE = 16  # connections may hold this part of the limit as unfinished input, and as unsent output
-INPUT_MAX, OUTPUT_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 2 * MIB
+BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
+INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 
 
@@ -51,6 +51,8 @@ def run(config: Config) -> int:
     The order matters: root binds the sockets and writes the process id, then goes; threads come after the
     fork. Raises StartError.
     """
+    process.fill_standard_streams()
+    process.end_on_signals()
     process.allow_files(config.conn_limit, config.threads)
     if config.core_dumps:
         process.allow_core_dumps()
@@ -68,7 +70,8 @@ def run(config: Config) -> int:
 
 
 def _announce(server: Server, daemon: process.Daemon | None) -> None:
-    print(server.summary(), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody may be able to read it, the server works all the same
+        print(one_line(server.summary()), file=sys.stderr, flush=True)
     if daemon is not None:
         config = server.config
         daemon.ready(keep_output=config.verbosity > 0, keep_folder=config.core_dumps)
@@ -77,7 +80,8 @@ def _announce(server: Server, daemon: process.Daemon | None) -> None:
 class Server:
     """Every part of one running server, for commands to look at; `started` is a time.monotonic() value.
 
-    sockets: bound and listening; run() closes them on its way out. monitor: None makes one for this host.
+    sockets: bound and listening; run() closes them on its way out. monitor: None takes the process's own,
+    which other caches may share; any other is started and stopped here.
     """
 
     def __init__(
@@ -86,15 +90,22 @@ class Server:
         self.config = config
         self.started = time.monotonic()
         threading.stack_size(THREAD_STACK)
-        self.monitor = Monitor() if monitor is None else monitor
+        self._own_monitor = monitor
+        self.monitor = monitor or default_monitor()
         limit = self._first_look().limit
         self.store = _store(config, limit)
         self.engines = [
             Engine(self.store, flush_enabled=config.flush, version=__version__) for _ in range(config.threads)
         ]
-        received, unsent = Budget(share(limit, INPUT_MAX)), Budget(share(limit, OUTPUT_MAX))
+        self._buffers = Buffers(limit, config.max_item)
         self.reactors = [
-            Reactor(engine, max_input=received, max_output=unsent, idle_timeout=config.idle_timeout)
+            Reactor(
+                engine,
+                max_input=self._buffers.received,
+                max_output=self._buffers.unsent,
+                max_pinned=self._buffers.pinned,
+                idle_timeout=config.idle_timeout,
+            )
             for engine in self.engines
         ]
         self.workers = [
@@ -107,7 +118,10 @@ class Server:
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
         holders = [Relief(worker) for worker in self.workers]
-        self._shrinker = StoreShrinker(self.store, holders, self._housekeeping.pay_soon)
+        self._shrinker = StoreShrinker(
+            self.store, holders, lambda: self._buffers.unsent.used, self._housekeeping.pay_soon
+        )
+        self._handle: Registration | None = None
         self._failure: BaseException | None = None
         self._stopping = False
         commands = Commands(self)
@@ -116,10 +130,10 @@ class Server:
 
     def run(self, ready: Callable[[], object]) -> int:
         """Serve until stop(); `ready` is called once connections are served. Returns the exit status."""
-        self._startup()
         try:
+            self._startup()
+            ready()
             with self._signals():
-                ready()
                 self._serve()
         finally:
             self._drain()
@@ -154,8 +168,9 @@ class Server:
         return status
 
     def _startup(self) -> None:
-        self._handle = self._shrinker.register(self.monitor)
-        self.monitor.start()
+        self._handle = self._shrinker.register(self._own_monitor)
+        if self._own_monitor is not None:
+            self._own_monitor.start()
         for worker in self.workers:
             worker.start()
         self._housekeeping.start()
@@ -188,6 +203,8 @@ class Server:
 
     def _upkeep(self, budget_us: int) -> None:
         self.store.maintain(store_clock(), budget_us)
+        self._shrinker.tell_revoked()
+        self._buffers.follow(self.monitor.status().limit)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -201,17 +218,19 @@ class Server:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """SIGTERM, SIGINT and SIGUSR1 drain; SIGHUP is noted, as there is nothing to load again."""
-        ending = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-        for number in ending:
-            self._loop.add_signal_handler(number, self._stop)
-        self._loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: there is nothing to load again")
+        self._loop.call_soon(self._take_signals)  # a loop that does not run yet would lose them
         try:
             yield
         finally:
-            for number in (*ending, signal.SIGHUP):
+            for number in (*process.ENDING_SIGNALS, signal.SIGHUP):
                 self._loop.remove_signal_handler(number)
                 # From here on the way out has begun; a second signal must not cut it short with a traceback.
                 signal.signal(number, signal.SIG_IGN)
+
+    def _take_signals(self) -> None:
+        for number in process.ENDING_SIGNALS:
+            self._loop.add_signal_handler(number, self._stop)
+        self._loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: there is nothing to load again")
 
     # -- drain and shutdown --
 
@@ -225,14 +244,38 @@ class Server:
         for worker in self.workers:
             worker.drain(deadline)
         for worker in self.workers:
-            if not worker.join(max(0.0, deadline - time.monotonic()) + JOIN_SECONDS):
+            if worker.alive and not worker.join(max(0.0, deadline - time.monotonic()) + JOIN_SECONDS):
                 log.error("%s does not end", worker.name)
 
     def _shutdown(self) -> None:
         self._housekeeping.stop()
-        self._shrinker.unregister(self.monitor, self._handle)
-        self.monitor.stop()
+        if self._handle is not None:
+            self._shrinker.unregister(self._own_monitor, self._handle)
+        if self._own_monitor is not None:
+            self._own_monitor.stop()
         self._loop.close()
+
+
+class Buffers:
+    """What all connections together may hold, by kind; each budget follows the limit, which changes at run
+    time. `max_item`: bytes of the largest item.
+    """
+
+    def __init__(self, limit: int, max_item: int) -> None:
+        self._max_item = max_item
+        self.received = Budget(share(limit, INPUT_MAX))
+        self.unsent = Budget(share(limit, OUTPUT_MAX))
+        self.pinned = Budget(self._pinned_share(limit))
+
+    def follow(self, limit: int) -> None:
+        """Set the budgets to what a bound of `limit` bytes allows."""
+        self.received.limit = share(limit, INPUT_MAX)
+        self.unsent.limit = share(limit, OUTPUT_MAX)
+        self.pinned.limit = self._pinned_share(limit)
+
+    def _pinned_share(self, limit: int) -> int:
+        # A few of the largest items on their way out must fit, or nobody could read them.
+        return max(share(limit, PINNED_MAX), min(4 * self._max_item, limit // 4))
 
 
 def _store(config: Config, limit: int) -> Store:

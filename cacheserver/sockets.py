@@ -126,10 +126,10 @@ def _unix_socket(path: str, mask: int) -> socket.socket:
 
 
 def _remove_dead_socket(path: str) -> None:
-    """Remove the socket at `path` if nobody answers there; anything else at `path` is left alone."""
+    """Remove the socket at `path` if nobody answers there. Raises OSError where something else is."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return
+            raise FileExistsError(errno.EEXIST, "there is something else than a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
             try:
@@ -142,6 +142,8 @@ def _refused(text: str, error: OSError) -> StartError:
     advice = {
         errno.EADDRINUSE: "is another server running there? Stop it, or give another address by -p, -l or -s",
         errno.EADDRNOTAVAIL: "the address is not one of this machine; check -l",
+        errno.EEXIST: "give -s a path that is free",
+        errno.ENOENT: "the folder does not exist; make it, or check -s",
         errno.EACCES: "ports below 1024 and protected folders need root; -u then gives it up",
     }.get(error.errno or 0, "check -p, -l and -s")
     return StartError(f"cannot listen on {text}: {error.strerror or error}; {advice}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,13 +54,16 @@ LAYERS: dict[str, set[str]] = {
 }
 
 CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+)?c?import\s+(.+)$")
+HIDDEN = re.compile(r"\b(?:importlib|__import__|runpy|pkgutil)\b|^\s*include\s+[\"']", re.MULTILINE)
+OPTIONAL = ("import importlib\n", 'importlib.import_module("psutil")')  # only some systems need psutil
+SUFFIXES = (".py", ".pyi", ".pyx", ".pxd")
 
 
 def sources() -> Iterator[tuple[str, Path]]:
     """Yield (dotted name, path) of every source file of the project's packages."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*")):
-            if path.suffix in (".py", ".pyi", ".pyx", ".pxd"):
+            if path.suffix in SUFFIXES:
                 parts = path.relative_to(ROOT).with_suffix("").parts
                 yield ".".join(part for part in parts if part != "__init__"), path
 
@@ -74,11 +78,11 @@ def python_imports(text: str) -> Iterator[str]:
 
 
 def cython_imports(text: str) -> Iterator[str]:
-    """The imports of Cython source, one line at a time; names in parentheses may follow on later lines."""
-    text = re.sub(r"#.*", "", text)
+    """The imports of Cython source, one statement at a time; their names may follow on later lines."""
+    text = re.sub(r"#.*", "", text).replace("\\\n", " ")
     text = re.sub(r"\(([^()]*)\)", lambda match: match.group(1).replace("\n", " "), text)
-    for line in text.splitlines():
-        match = CIMPORT.match(line)
+    for statement in re.split(r"[\n;:]", text):
+        match = CIMPORT.match(statement)
         if match is None:
             continue
         assert not (match[1] or "").startswith("."), "imports are absolute, so that this test sees them"
@@ -92,7 +96,7 @@ def imports(path: Path) -> set[str]:
     """Return the project's names that the file at `path` imports."""
     text = path.read_text()
     found = python_imports(text) if path.suffix in (".py", ".pyi") else cython_imports(text)
-    return {name for name in found if name.split(".")[0] in PACKAGES}
+    return {name for name in found if name.split(".")[0] in (*PACKAGES, "tests")}
 
 
 def layer(name: str) -> str:
@@ -108,6 +112,36 @@ def test_a_module_knows_only_what_the_map_allows(name: str, path: Path) -> None:
     allowed = LAYERS[own] | {own}
     for used in sorted(imports(path)):
         assert layer(used) in allowed or "*" in allowed, f"{name} imports {used}: {own} must not know it"
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*each, id=each[0]) for each in sources()])
+def test_a_module_imports_in_the_open(name: str, path: Path) -> None:
+    text = path.read_text()
+    for allowed in OPTIONAL:
+        text = text.replace(allowed, "")
+    found = HIDDEN.search(text)
+    assert found is None, f"{name} has {found[0].strip()!r}, which this test cannot follow"
+
+
+def test_there_is_no_source_that_the_map_overlooks() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        installed = set(tomllib.load(file)["tool"]["setuptools"]["packages"])
+    assert {name.split(".")[0] for name in installed} == set(PACKAGES)
+    homes = {".".join(path.parent.relative_to(ROOT).parts) for _, path in sources()}
+    assert homes == installed
+    assert not [path for package in PACKAGES for path in (ROOT / package).rglob("*.pxi")]
+    beside = {
+        path.name
+        for path in ROOT.iterdir()
+        if not path.name.startswith(".") and path.name not in ("build", "dist", "wheelhouse")
+        if path.suffix in SUFFIXES or (path.is_dir() and not (path / "pyvenv.cfg").exists() and holds(path))
+    }
+    assert beside == {*PACKAGES, "tests"}
+
+
+def holds(folder: Path) -> bool:
+    """Return whether there is a source file anywhere below `folder`."""
+    return any(path.suffix in SUFFIXES for path in folder.rglob("*"))
 
 
 def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
@@ -145,6 +179,10 @@ def test_one_module_knows_both_sides_of_a_seam(seam: set[str], only: set[str]) -
 def test_the_scan_sees_imports_of_every_form() -> None:
     text = (
         "from a.b cimport (\n    c,  # why\n    d as e,\n)\ncimport f.g as h\nfrom i import j\nimport k, l\n"
+        "cdef int x; cimport m.n; x = 1\nif x: import o\nfrom p \\\n    cimport q, \\\n    r\n"
     )
-    assert set(cython_imports(text)) == {"a.b.c", "a.b.d", "f.g", "i.j", "k", "l"}
+    seen = {"a.b.c", "a.b.d", "f.g", "i.j", "k", "l", "m.n", "o", "p.q", "p.r"}
+    assert set(cython_imports(text)) == seen
+    for hidden in ("importlib.import_module(n)", "__import__('a')", "x = 1\n  include 'a.pxi'\n"):
+        assert HIDDEN.search(hidden)
     assert set(python_imports("def f():\n    from a import b\nimport c.d\n")) == {"a.b", "c.d"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tests.integration.exchanges import GET_A, K250, A, Exchange, ends, put, store, talk
 
 K251 = b"k" * 251
-DELTAS = (b"x", b"-1", b"18446744073709551616", b"1x", b"1.5", b"")
+DELTAS = (b"x", b"-1", b"+1", b"18446744073709551616", b"1x", b"1.5", b"")
 
 
 def framing() -> list[Exchange]:
@@ -131,6 +131,9 @@ def other_lines() -> list[Exchange]:
         talk("touch without arguments", b"touch\r\n"),
         talk("touch without an exptime", b"touch a\r\n"),
         talk("touch with a bad exptime", A, b"touch a x\r\n", GET_A),
+        talk("touch to a time beyond 31 bits", A, b"touch a 2147483648\r\n", GET_A),
+        talk("version with a surplus token", b"version x\r\n"),
+        talk("quit with a surplus token", b"quit x\r\n", b"get a\r\n"),
         talk("touch with a key of 251 bytes", b"touch " + K251 + b" 0\r\n"),
         talk("flush_all with text", A, b"flush_all x\r\n", GET_A),
         talk("flush_all with text and noreply", A, b"flush_all x noreply\r\n", GET_A),

@@ -1,7 +1,7 @@
-"""Where memcached 1.6.45, whose replies this server gives, differs from the 1.6.18 that Debian ships.
+"""Where this server, which gives the replies of memcached 1.6.45, differs from the 1.6.18 that Debian ships.
 
-Knows: one table, name of the exchange -> (the replies of 1.6.45, why they differ). An exchange that is not in
-the table is answered alike by both versions.
+Knows: one table, name of the exchange -> (the replies of this server, why they differ). An exchange that is
+not in the table is answered alike by both.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ OLD_TIME = "1.6.45 ignores any number behind the key of a delete; 1.6.18 accepts
 SHUTDOWN = "1.6.45 says SERVER_ERROR, so that clients can tell it from an unknown command"
 LENGTH = "1.6.45 refuses a length beyond 32 bits; 1.6.18 cuts it down and swallows as many bytes"
 BAD_LENGTH = "noreply is not looked at in a line without a length in 1.6.45"
+NUMBER = "1.6.45 reads numbers more strictly: digits only, and what fits; 1.6.18 takes what strtol() takes"
+CONFORMANCE = "the conformance tests of client libraries want an error for a surplus token here"
 
 WORDS = ("set", "add", "replace", "append", "prepend")
 
@@ -75,6 +77,23 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
     "set with noreply and a token behind it": ([b"STORED\r\n", b"VALUE a 0 3\r\nabc\r\nEND\r\n"], SURPLUS),
     "incr with noreply twice": ([b"STORED\r\n", b"", b"VALUE a 0 1\r\n6\r\nEND\r\n"], SURPLUS),
     "touch with a token behind noreply": ([b"STORED\r\n", b"TOUCHED\r\n"], SURPLUS),
+    **{
+        f"{word} by b'+1'": (
+            [
+                b"STORED\r\n",
+                b"CLIENT_ERROR invalid numeric delta argument\r\n",
+                b"VALUE a 0 1\r\n5\r\nEND\r\n",
+            ],
+            NUMBER,
+        )
+        for word in ("incr", "decr")
+    },
+    "touch to a time beyond 31 bits": (
+        [b"STORED\r\n", b"CLIENT_ERROR invalid exptime argument\r\n", A_IS_ONE],
+        NUMBER,
+    ),
+    "version with a surplus token": ([b"ERROR\r\n"], CONFORMANCE),
+    "quit with a surplus token": ([b"ERROR\r\n", b"END\r\n"], CONFORMANCE),
     "verbosity with text": ([BAD_FORMAT, BAD_FORMAT], SURPLUS),
     "key with a NUL": ([b"STORED\r\n", b"VALUE a\x00b 0 1\r\nv\r\nEND\r\n"], KEY_BYTE),
     "leading space": ([b"STORED\r\n", b"ERROR\r\n"], LEADING),

@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -306,3 +307,87 @@ def answers(port: int) -> bool:
 
 def is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def in_process(*lines: str) -> list[str]:
+    """Return a command that runs a server's main program after `lines` of Python."""
+    start = "from cacheserver import cli, server", "sys.exit(cli.main(sys.argv[1:]))"
+    code = "\n".join(("import os, signal, sys", start[0], *lines, start[1]))
+    return [sys.executable, "-c", code]
+
+
+@not_memcached
+@pytest.mark.parametrize(
+    "moment", ["server.shard_count", "server.Housekeeping.start", "server.Server.summary"]
+)
+def test_sigterm_while_the_server_starts_ends_it_cleanly(moment: str, tmp_path: Path) -> None:
+    pid_file, path = tmp_path / "pid", tmp_path / "socket"
+    argv = in_process(
+        f"then = {moment}",
+        "def now(*arguments):",
+        "    os.kill(os.getpid(), signal.SIGTERM)",
+        "    return then(*arguments)",
+        f"{moment} = now",
+    )
+    done = run_to_end([*argv, "-s", str(path), "-P", str(pid_file)], timeout=5)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@not_memcached
+def test_another_cache_of_the_process_shares_the_servers_monitor() -> None:
+    argv = in_process(
+        "from cacheserver.pressure import default_monitor, register_shrinker",
+        "register_shrinker('other', lambda target, hard: 0)",
+        "then = server.Server.summary",
+        "def summary(self):",
+        "    self.stop()",
+        "    return f'shared={self.monitor is default_monitor()} ' + then(self)",
+        "server.Server.summary = summary",
+    )
+    done = run_to_end([*argv, "-l", HOST, "-p", str(free_port())], timeout=5)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("shared=True ")
+
+
+@not_memcached
+def test_a_server_whose_words_nobody_can_read_serves_all_the_same() -> None:
+    port = free_port()
+    argv = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *command(port)]
+    with Server(argv, (HOST, port)) as server:
+        server.signal(signal.SIGTERM)
+        assert server.wait(3) == 0
+
+
+@not_memcached
+def test_a_daemon_whose_starter_has_closed_the_standard_streams(tmp_path: Path) -> None:
+    port, pid_file = free_port(), tmp_path / "pid"
+    argv = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command(port, "-d", "-P", str(pid_file))]
+    assert run_to_end(argv).returncode == 0
+    pid = int(pid_file.read_text())
+    try:
+        assert answers(port)
+        assert {os.readlink(f"/proc/{pid}/fd/{stream}") for stream in (0, 1, 2)} == {os.devnull}
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    assert wait_for(lambda: not pid_file.exists(), 5)
+
+
+@not_memcached
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        (["-P", "/nonexistent/pid"], "folder"),
+        (["-s", "/tmp"], "-s a path"),
+        (["-s", "/nonexistent/socket"], "folder"),
+        (["-l", "no\nsuch"], "-l"),
+        (["-c", "4194304"], "fewer connections"),
+    ],
+    ids=lambda value: repr(value),
+)
+def test_what_the_host_refuses_is_one_line_that_says_what_to_do(flags: list[str], advice: str) -> None:
+    done = run_to_end(bare_command("-p", str(free_port()), *flags))
+    assert done.returncode == 1
+    assert one_line(done.stderr), done.stderr
+    assert advice in done.stderr

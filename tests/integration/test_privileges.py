@@ -43,7 +43,8 @@ def test_the_unix_socket_is_the_new_users(tmp_path: Path) -> None:
 def test_an_unknown_user_is_one_line_and_status_1() -> None:
     done = run_to_end(command(free_port(), "-u", "no-such-user"))
     assert done.returncode == 1
-    assert done.stderr == "cacheserver: -u no-such-user: there is no such user\n"
+    assert done.stderr.startswith("cacheserver: -u no-such-user: there is no such user; give ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_root_without_a_new_user_is_allowed() -> None:
@@ -91,6 +92,14 @@ def test_the_starter_returns_when_the_daemon_listens_and_leaves_the_terminal(tmp
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
     finally:
         os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("address", ["x:y", "x:0", "no\nsuch:1"])
+def test_ping_refuses_a_bad_address_in_one_line(address: str) -> None:
+    done = run_to_end([sys.executable, "-m", "cacheserver", "ping", address])
+    assert done.returncode == 1
+    assert done.stderr.startswith("cacheserver ping: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_ping_fails_in_one_line_where_nobody_answers() -> None:

@@ -111,6 +111,25 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert "idle_timeout" in text
 
 
+def test_help_shows_the_address_that_the_environment_gives(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CACHESERVER_LISTEN", "10.9.8.7")
+    with pytest.raises(SystemExit):
+        cli.parse(["-h"])
+    assert "10.9.8.7" in capsys.readouterr().out
+
+
+def test_a_bad_address_in_the_environment_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CACHESERVER_LISTEN", "host:abc")
+    assert cli.main([]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cacheserver: the environment variable CACHESERVER_LISTEN: 'abc' is not ")
+    assert error.count("\n") == 1
+
+
 def test_the_version_is_told_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.parse(["-V"])

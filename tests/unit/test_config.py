@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.config import Address, Config, addresses, default_text, item_size, knobs, octal_mask
+from cacheserver.config import Address, Config, addresses, default_text, item_size, knobs, number, octal_mask
 from cacheserver.cpus import usable_cpus
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -51,10 +51,16 @@ def test_bad_addresses(text: str) -> None:
         addresses(text)
 
 
-@pytest.mark.parametrize("text", ["8", "1000", "-7", "rwx", ""])
+@pytest.mark.parametrize("text", ["8", "1000", "-7", "rwx", "", "7_7", "0o7", " 7"])
 def test_bad_masks(text: str) -> None:
     with pytest.raises(ValueError, match="octal"):
         octal_mask(text)
+
+
+@pytest.mark.parametrize("text", ["", "1_0", " 1", "+1", "٣", "1\n", "1" * 5000, "0x1", "-2"])
+def test_bad_numbers(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a whole number from -1 to 99"):
+        number(-1, 99)(text)
 
 
 def test_settings_are_written_as_memcached_writes_them() -> None:

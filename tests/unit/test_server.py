@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cacheserver.housekeeping import REST_SECONDS, SLICE_US, UPKEEP_SECONDS, Housekeeping
-from cacheserver.server import shard_count, share, size_text
+from cacheserver.server import Buffers, shard_count, share, size_text
 from cacheserver.shrinkers import StoreShrinker
 
 MIB = 1 << 20
@@ -40,22 +40,41 @@ def test_what_connections_may_hold_follows_the_limit(limit: int, expected: int) 
     assert share(limit, 64 * MIB) == expected
 
 
+def test_what_connections_may_hold_follows_a_limit_that_changes() -> None:
+    buffers = Buffers(1 << 30, 1 * MIB)
+    budgets = (buffers.received, buffers.unsent, buffers.pinned)
+    assert [budget.limit for budget in budgets] == [64 * MIB] * 3
+    buffers.follow(80 * MIB)
+    assert [budget.limit for budget in budgets] == [5 * MIB] * 3
+    buffers.follow(1 << 30)
+    assert [budget.limit for budget in budgets] == [64 * MIB] * 3
+
+
+def test_a_large_item_may_be_read_but_not_pin_most_of_the_memory() -> None:
+    assert Buffers(1 << 30, 50 * MIB).pinned.limit == 200 * MIB
+    assert Buffers(256 * MIB, 50 * MIB).pinned.limit == 64 * MIB
+
+
 @pytest.mark.parametrize(("size", "text"), [(0, "0.0 MiB"), (256 * MIB, "256.0 MiB"), (3 << 29, "1.5 GiB")])
 def test_sizes_as_people_read_them(size: int, text: str) -> None:
     assert size_text(size) == text
 
 
 class FakeStore:
-    """A store that gives `gives` bytes whatever it is asked."""
+    """A store that gives `gives` bytes whatever it is asked, and could give `more` later."""
 
-    def __init__(self, gives: int, revoked: bool = False) -> None:
+    def __init__(self, gives: int, revoked: bool = False, more: int = 0) -> None:
         self.gives = gives
+        self.more = more
         self.revoked = revoked
         self.asked: list[tuple[int, bool]] = []
 
     def shrink(self, target: int, hard: bool) -> int:
         self.asked.append((target, hard))
         return self.gives
+
+    def freeable(self) -> int:
+        return self.more
 
     def take_revoked(self) -> bool:
         revoked, self.revoked = self.revoked, False
@@ -71,15 +90,25 @@ class FakeHolder:
 
 
 def shrinker(store: Any, holders: list[FakeHolder], paid: list[bool]) -> StoreShrinker:
-    return StoreShrinker(store, holders, lambda: paid.append(True))
+    return StoreShrinker(store, holders, lambda: 14, lambda: paid.append(True))
 
 
 def test_a_soft_request_leaves_its_debt_to_the_loop() -> None:
-    store, holders, paid = FakeStore(gives=10), [FakeHolder()], []
+    store, holders, paid = FakeStore(gives=10, more=90), [FakeHolder()], []
     assert shrinker(store, holders, paid).request_memory(100, False) == 10
     assert store.asked == [(100, False)]
     assert paid == [True]
     assert holders[0].asked == []
+
+
+def test_a_soft_request_beyond_what_the_store_has_asks_the_workers_for_the_rest() -> None:
+    store, holders = FakeStore(gives=10, more=60), [FakeHolder(), FakeHolder()]
+    assert shrinker(store, holders, []).request_memory(100, False) == 10
+    assert [holder.asked for holder in holders] == [[(True, 15)], [(True, 15)]]
+
+
+def test_output_beside_the_store_counts_as_what_could_be_freed() -> None:
+    assert shrinker(FakeStore(gives=0, more=60), [FakeHolder(), FakeHolder()], []).freeable() == 74
 
 
 def test_a_hard_request_that_falls_short_asks_the_workers_for_the_rest() -> None:
@@ -101,6 +130,14 @@ def test_revoked_reservations_are_told_to_the_workers_once() -> None:
     subject.request_memory(100, True)
     subject.request_memory(100, True)
     assert holders[0].asked == [(False, 0)]
+
+
+def test_upkeep_tells_the_workers_what_writes_have_revoked() -> None:
+    holders = [FakeHolder(), FakeHolder()]
+    subject = shrinker(FakeStore(gives=0, revoked=True), holders, [])
+    subject.tell_revoked()
+    subject.tell_revoked()
+    assert [holder.asked for holder in holders] == [[(False, 0)], [(False, 0)]]
 
 
 class FakeLoop:
