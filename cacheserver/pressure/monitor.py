@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cacheserver.pressure.outbox import Outbox
 from cacheserver.pressure.policy import TICK_MIN, UNBOUNDED, Decision, Level, State, decide, rested, unchanged
 from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker, ShrinkerSet
 from cacheserver.pressure.source import Reading, Source, Watch, detect
@@ -31,6 +32,7 @@ WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
+LOG_WAIT = 1.0  # seconds that stop() waits at most for the last lines to be written
 LOG_SECONDS = 10.0  # a line about the same level at most this often; a full cache touches its reserve all day
 # the thread's priority where the system allows it: it must run while neighbours burn the processors
 NICE = -10
@@ -91,6 +93,7 @@ class Monitor:
         self._failed_at = -1e9
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._outbox: Outbox | None = None
         self._wake_read, self.wake_fd = _wake_pair()
         self._watches: dict[int, Watch] = {}
         self._watched_at = -1e9
@@ -263,13 +266,15 @@ class Monitor:
             raise RuntimeError("the monitor is already started")
         self._stop = threading.Event()  # a new one: an old thread must not miss that it was stopped
         self.tick(self._clock())
+        self._outbox = Outbox(log)
         self._thread = threading.Thread(
-            target=self._run, args=(self._stop,), name="cacheserver-pressure", daemon=True
+            target=self._run, args=(self._stop, self._outbox), name="cacheserver-pressure", daemon=True
         )
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback.
+        """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback, and a
+        second for the last log lines.
 
         `wake_fd` stays open: a shrinker that still holds its number must not write into somebody else's file.
         """
@@ -285,8 +290,11 @@ class Monitor:
             for source in self._sources:
                 source.close()
             self._watches = {}
+        if self._outbox:
+            self._outbox.close(LOG_WAIT)
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, stop: threading.Event, outbox: Outbox) -> None:
+        outbox.divert()
         with contextlib.suppress(OSError, AttributeError):  # where it is not allowed it works without
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         delay = 0.0

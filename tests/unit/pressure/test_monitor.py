@@ -176,6 +176,41 @@ def test_the_thread_survives_a_policy_that_fails(
     assert "failed with MemoryError" in caplog.text
 
 
+def test_a_log_that_nobody_reads_does_not_stop_the_monitor() -> None:
+    writing, leave, lines = threading.Event(), threading.Event(), []
+
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            writing.set()
+            leave.wait(5)
+
+    def bad(target: int, hard: bool) -> int:
+        for _ in range(300):
+            logging.getLogger("cacheserver.pressure").error("a line")
+        raise ValueError
+
+    handler, source = Full(), HandSource(256 * MIB)
+    monitor = Monitor([source])
+    monitor.register_shrinker("bad", bad)
+    logging.getLogger("cacheserver.pressure").addHandler(handler)
+    try:
+        monitor.start()
+        source.others = 250 * MIB
+        assert writing.wait(5)
+        ticks, end = monitor.status().ticks, time.monotonic() + 5
+        while monitor.status().ticks < ticks + 10 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert monitor.status().ticks >= ticks + 10
+        leave.set()
+    finally:
+        leave.set()
+        monitor.stop()
+        logging.getLogger("cacheserver.pressure").removeHandler(handler)
+    assert 50 < len(lines) < 300
+    assert any("lines lost" in line for line in lines)
+
+
 def test_unregister_waits_for_a_running_callback() -> None:
     inside, leave = threading.Event(), threading.Event()
 
