@@ -218,16 +218,16 @@ def decide(
 def unchanged(decision: Decision, reading: Reading, ledger: Ledger) -> bool:
     """Whether `reading`, a fresh one of the binding bound, leaves `decision` (nothing to do) as it is.
 
-    The cheap test of a full cache: headroom still in the deadband and within 3 % of S of what was judged.
+    The cheap test of a cache at rest: headroom within 3 % of S of what was judged, and either in the deadband
+    or an allowance stands that nobody has touched (the caller compares the ledgers).
     """
     if decision.level is not Level.NONE or reading.limit != decision.limit:
         return False
     headroom = headroom_of(reading, ledger)
     kept_free = decision.reserve
-    return (
-        kept_free <= headroom < (1.0 + DEADBAND) * kept_free + PAGE
-        and abs(headroom - decision.headroom) <= DEADBAND * kept_free
-    )
+    if headroom < kept_free or abs(headroom - decision.headroom) > DEADBAND * kept_free:
+        return False
+    return decision.allowance > 0 or headroom < (1.0 + DEADBAND) * kept_free + PAGE
 
 
 def rested(state: State, name: str, at: float) -> State:

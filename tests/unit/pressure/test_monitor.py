@@ -107,6 +107,27 @@ def test_a_full_cache_is_watched_cheaply_and_read_in_full_ten_times_a_second(ben
     assert b.headroom >= 0.5 * reserve(240 * MIB, 0, 0)
 
 
+def test_a_standing_allowance_is_watched_cheaply_and_given_anew_once_it_is_spent(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.step(0.2)
+    first = b.granted
+    b.source.full_reads = b.source.quick_reads = 0
+    for _ in range(100):
+        b.step(0.005, grow=False)
+    assert b.source.full_reads <= 6
+    assert b.source.quick_reads >= 90
+    b.source.full_reads = 0
+    b.source.own += first
+    b.granted = 0
+    b.step(0.005, grow=False)
+    assert b.source.full_reads == 1
+    assert 0 < b.granted < first
+    b.source.others += 8 * MIB  # somebody else takes what was promised: the promise is cut at once
+    before = b.granted
+    b.step(0.005, grow=False)
+    assert b.granted < before
+
+
 def test_a_broken_source_leaves_the_others_in_force(bench: Make, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = HandSource(256 * MIB, "good"), HandSource(64 * MIB, "bad")
     bad.broken = True
