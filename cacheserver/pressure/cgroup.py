@@ -4,7 +4,8 @@ Knows: the files of the two memory controllers. Must not know: how a bound is ju
 Memory: each group owns its open probes; CgroupSource closes them.
 
 A group counts as bounded only where it has both a finite limit and a usage; the v2 root has neither. A limit
-set later on a group that had none is seen at the next full reading.
+set later on a group that had none is seen at the next full reading, a controller enabled later within a
+second. A bound once known is kept, stale, as long as its directory exists: what cannot be read still kills.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from cacheserver.pressure.mounts import Group, groups
 from cacheserver.pressure.source import Probe, Reading, Watch, field, some_avg10
 
 UNLIMITED_V1 = 1 << 62  # v1 writes "no limit" as 2^63 rounded down to pages; nothing real is near it
-STALE_SECONDS = 5.0  # a bound that cannot be read counts with its last values this long, then it is left out
-REFRESH_SECONDS = 1.0  # how often to look whether the process has been moved to another group
+# how often to look for what seldom changes: the process's group, enabled controllers, hidden limits
+REFRESH_SECONDS = 1.0
 
 
 class _Stat(NamedTuple):
@@ -60,8 +61,10 @@ class Bound:
             self._events = Probe(os.path.join(at, "memory.events"), optional=True)
         self._stat = Probe(os.path.join(at, "memory.stat"))
         self._events_fd = -1
+        self._limits_known: set[Probe] = set()  # read before: a failure is not "there is none"
         self._last: Reading | None = None
-        self._last_at = 0.0
+        self._above: Reading | None = None
+        self._above_at = -1e9
 
     @staticmethod
     def exists(group: Group) -> bool:
@@ -75,9 +78,10 @@ class Bound:
         for index, probe in enumerate(self._limits):
             value = probe.number(b"max")
             if value is None:
-                if index == 0:
+                if index == 0 or probe in self._limits_known:
                     return None
                 continue
+            self._limits_known.add(probe)
             if 0 <= value < UNLIMITED_V1 and (lowest < 0 or value < lowest):
                 lowest = value
         return lowest
@@ -85,27 +89,40 @@ class Bound:
     def read(self, now: float) -> list[Reading]:
         """The group's bound, and that of the lowest limit above the visible tree where v1 tells of one."""
         limit = self.limit()
-        if limit == -1 and not (self.group.hidden_above and self.group.version == 1):
+        if limit == -1:
             self._last = None
-            return []
+            if not self._look_above(now):
+                return []
         usage = self._usage.number()
         if limit is None or usage is None:
-            return self._stale(now)
+            return [one._replace(stale=True) for one in (self._last, self._above) if one]
         stat = self._stat.read()
         reclaimable = self._reclaimable(stat)
-        result = []
         if limit >= 0:
             throttles, ooms = self._read_events()
             stall = some_avg10(self._pressure.read()) if self._pressure else 0.0
-            reading = Reading(self.name, limit, usage, reclaimable, stall, throttles, ooms)
-            self._last, self._last_at = reading, now
-            result.append(reading)
-        if self.group.hidden_above and stat and self.group.version == 1:
-            # Of an ancestor outside the container only the limit shows, here; its usage is at least ours.
-            above = field(stat, b"hierarchical_memory_limit ")
-            if above is not None and above < UNLIMITED_V1 and not 0 <= limit <= above:
-                result.append(Reading(f"cgroup above {self.group.path}", above, usage, reclaimable))
-        return result
+            self._last = Reading(self.name, limit, usage, reclaimable, stall, throttles, ooms)
+        if self.group.topmost and self.group.version == 1:
+            self._above = self._read_above(stat or b"", limit, usage, reclaimable)
+        return [one for one in (self._last, self._above) if one]
+
+    def _look_above(self, now: float) -> bool:
+        """Whether a group without a limit of its own is to be read for the limits above it."""
+        if not self.group.topmost or self.group.version != 1:
+            return False
+        if self._above is None and now - self._above_at < REFRESH_SECONDS:
+            return False
+        self._above_at = now
+        return True
+
+    def _read_above(self, stat: bytes, limit: int, usage: int, reclaimable: int) -> Reading | None:
+        """Of an ancestor that is not visible only the limit shows, in `stat`; its usage is at least ours."""
+        above = field(stat, b"hierarchical_memory_limit ")
+        if above is None:
+            return self._above and self._above._replace(usage=usage, reclaimable=0, stale=True)
+        if above >= UNLIMITED_V1 or 0 <= limit <= above:
+            return None
+        return Reading(f"cgroup above {self.group.path}", above, usage, reclaimable)
 
     def quick(self, last: Reading) -> Reading | None:
         """Limit and usage anew, the rest as it was."""
@@ -114,11 +131,6 @@ class Bound:
         if limit is None or limit < 0 or usage is None:
             return None
         return last._replace(limit=limit, usage=usage)
-
-    def _stale(self, now: float) -> list[Reading]:
-        if self._last is None or now - self._last_at > STALE_SECONDS:
-            return []
-        return [self._last._replace(stale=True)]
 
     def _reclaimable(self, stat: bytes | None) -> int:
         """Page cache that the kernel drops without waiting; active pages count half, they come back."""
@@ -152,6 +164,8 @@ class Bound:
         return Watch(self._events_fd, False, self._acknowledge)
 
     def _acknowledge(self, _events: int) -> bool:
+        if self._events_fd < 0:  # closed since the descriptor was handed out
+            return False
         try:
             os.pread(self._events_fd, 1024, 0)  # only a read re-arms the notification of this descriptor
         except OSError:
@@ -180,18 +194,35 @@ class CgroupSource:
         self._cgroup = Probe(os.path.join(root, "proc/self/cgroup"))
         self._seen: bytes | None = None
         self._refreshed = -1e9
+        self._groups: list[Group] = []
         self._bounds: dict[str, Bound] = {}
 
     def _refresh(self, now: float) -> None:
-        """Follow the process when it is moved to another group."""
+        """Follow the process when it is moved to another group, and a group when it becomes a bound."""
         if now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
+        self._find_groups()
+        kept = {}
+        for group in self._groups:
+            bound = self._bounds.pop("cgroup " + group.path, None)
+            if bound and bound.group != group:
+                bound.close()
+                bound = None
+            if bound is None and Bound.exists(group):
+                bound = Bound(group)
+            if bound:
+                kept[bound.name] = bound
+        for bound in self._bounds.values():
+            bound.close()
+        self._bounds = kept
+
+    def _find_groups(self) -> None:
         # The membership file is made at open: through an old descriptor a moved process would still see the
         # new group, but after a fork the child would see its parent's.
         self._cgroup.close()
         own = self._cgroup.read()
-        gone = any(not os.path.isdir(bound.group.directory) for bound in self._bounds.values())
+        gone = any(not os.path.isdir(group.directory) for group in self._groups)
         if own is None or (own == self._seen and not gone):
             return
         mountinfo = self._read_mountinfo()
@@ -199,14 +230,7 @@ class CgroupSource:
             return
         self._cgroup.recover()
         self._seen = own
-        found = groups(os.fsdecode(mountinfo), os.fsdecode(own), self._root)
-        wanted = {bound.name: bound for bound in map(Bound, filter(Bound.exists, found))}
-        for name, bound in self._bounds.items():
-            if name in wanted and wanted[name].group == bound.group:
-                wanted[name] = bound
-            else:
-                bound.close()
-        self._bounds = wanted
+        self._groups = groups(os.fsdecode(mountinfo), os.fsdecode(own), self._root)
 
     def _read_mountinfo(self) -> bytes | None:
         """The whole file: on hosts with many mounts it is larger than a probe reads."""
@@ -236,7 +260,7 @@ class CgroupSource:
     def close(self) -> None:
         for bound in self._bounds.values():
             bound.close()
-        self._bounds = {}
+        self._groups, self._bounds = [], {}
         self._seen, self._refreshed = None, -1e9
         self._cgroup.close()
         self._mountinfo.close()

@@ -19,7 +19,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cacheserver.pressure.policy import TICK_MIN, UNBOUNDED, Decision, Level, State, decide, rested, unchanged
+from cacheserver.pressure.outbox import Outbox
+from cacheserver.pressure.policy import (
+    TICK_MIN,
+    UNBOUNDED,
+    Decision,
+    Ledger,
+    Level,
+    State,
+    decide,
+    rested,
+    unchanged,
+)
 from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker, ShrinkerSet
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 
@@ -31,6 +42,7 @@ WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
+LOG_WAIT = 1.0  # seconds that stop() waits at most for the last lines to be written
 LOG_SECONDS = 10.0  # a line about the same level at most this often; a full cache touches its reserve all day
 # the thread's priority where the system allows it: it must run while neighbours burn the processors
 NICE = -10
@@ -80,6 +92,7 @@ class Monitor:
         self._ticking = threading.RLock()  # reentrant: a callback may register, unregister or ask for a tick
         self._state = State()
         self._decision = UNBOUNDED
+        self._ledger = Ledger()  # as it was at the last full reading
         self._binding: tuple[Source, Reading] | None = None
         self._full_at = -1e9
         self._rested_at = 0.0  # when the last tick found nothing changed; 0.0: that has been told
@@ -91,6 +104,7 @@ class Monitor:
         self._failed_at = -1e9
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._outbox: Outbox | None = None
         self._wake_read, self.wake_fd = _wake_pair()
         self._watches: dict[int, Watch] = {}
         self._watched_at = -1e9
@@ -110,7 +124,7 @@ class Monitor:
         """Register `func(target, hard) -> freed` (bytes), or an object with `request_memory(target, hard)`.
 
         `count()`: bytes it could free; `cost`: what an object costs to make again, > 0; `grant(nbytes)`:
-        called after every tick with the bytes it may grow by until the next; `ledger()`: (resident bytes,
+        called with the bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes,
         bytes taken but not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad
         cost, TypeError for what cannot be called.
         """
@@ -119,6 +133,7 @@ class Monitor:
             raise TypeError(f"shrinker {name!r}: neither callable nor with a request_memory method")
         registration = Registration(name, call, count=count, cost=cost, grant=grant, ledger=ledger)
         self._shrinkers.add(registration)
+        self._full_at = -1e9  # the next tick judges anew and tells it what it may take
         return registration
 
     def unregister_shrinker(self, handle: Registration) -> None:
@@ -136,35 +151,38 @@ class Monitor:
         """Look once and act. `now`: seconds of the monitor's clock. Returns the decision now in force."""
         with self._ticking:
             self._ticks += 1
+            last = self._decision
             decision = self._quiet(now) or self._full(now)
             if decision.hard and decision.target > 0:
                 decision = self._shrink_hard(decision)
             if decision.target > 0 and not decision.hard:
                 self._request(decision, self._soft)
             self._decision = decision
-            self._shrinkers.grant(decision.allowance)
+            if decision is not last:  # else it stands, untouched or nothing
+                self._shrinkers.grant(decision.allowance)
             self._announce(decision, now)
             return decision
 
     def _quiet(self, now: float) -> Decision | None:
-        """The cheap tick of a full cache: one bound, the binding one, says that nothing is to be done.
+        """The cheap tick of a cache at rest: one bound, the binding one, says that nothing is to be done.
 
         None: look properly. Then the state stays as it was: a reading with old page cache figures teaches
         nothing.
         """
         last = self._decision
-        if self._binding is None or self._stalled or last.allowance or last.hard:
-            return None
-        if now - self._full_at >= FULL_SECONDS:
+        if self._binding is None or self._stalled or last.hard or now - self._full_at >= FULL_SECONDS:
             return None
         source, reading = self._binding
         # Page cache may be eaten while usage stands still: where the reserve leans on it, look properly.
-        if reading.stale or reading.reclaimable > last.reserve // 4:
+        spare = max(last.reserve // 4, last.headroom - last.allowance - last.reserve)
+        if reading.stale or reading.reclaimable > spare:
             return None
         fresh = source.quick(reading)
         if fresh is None:
             return None
         ledger = self._shrinkers.ledger()
+        if last.allowance and ledger != self._ledger:
+            return None
         if unchanged(last, fresh, ledger):
             self._rested_at = now
             return last
@@ -195,7 +213,8 @@ class Monitor:
             readings += found
             for reading in found:
                 owner[reading.name] = source
-        decision, self._state = decide(readings, self._shrinkers.ledger(), now, self._state, self._stalled)
+        self._ledger = self._shrinkers.ledger()
+        decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
         self._stalled = False
         self._full_at = now
         binding = next((one for one in readings if one.name == decision.binding), None)
@@ -262,14 +281,17 @@ class Monitor:
         if self._thread is not None:
             raise RuntimeError("the monitor is already started")
         self._stop = threading.Event()  # a new one: an old thread must not miss that it was stopped
+        self._full_at = -1e9  # stop() has withdrawn what the last decision allowed
         self.tick(self._clock())
+        self._outbox = Outbox(log)
         self._thread = threading.Thread(
-            target=self._run, args=(self._stop,), name="cacheserver-pressure", daemon=True
+            target=self._run, args=(self._stop, self._outbox), name="cacheserver-pressure", daemon=True
         )
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback.
+        """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback, and a
+        second for the last log lines.
 
         `wake_fd` stays open: a shrinker that still holds its number must not write into somebody else's file.
         """
@@ -285,8 +307,11 @@ class Monitor:
             for source in self._sources:
                 source.close()
             self._watches = {}
+        if self._outbox:
+            self._outbox.close(LOG_WAIT)
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, stop: threading.Event, outbox: Outbox) -> None:
+        outbox.divert()
         with contextlib.suppress(OSError, AttributeError):  # where it is not allowed it works without
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         delay = 0.0
@@ -324,6 +349,8 @@ class Monitor:
         for fd, events in ready:
             if fd == self._wake_read:
                 _read_wake(fd)
+                if self._decision.allowance:  # it is being spent
+                    self._full_at = -1e9
                 continue
             watch = self._watches[fd]
             self._full_at = -1e9  # whatever it was, look properly

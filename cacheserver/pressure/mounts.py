@@ -23,8 +23,8 @@ class Group(NamedTuple):
     version: int  # 1 or 2
     directory: str  # on disk
     path: str  # as the hierarchy names it, "/a/b"
-    # the topmost visible group, and there are ancestors above that this mount does not show
-    hidden_above: bool
+    # no group above it is visible; in a cgroup namespace nothing in the two files tells whether there is one
+    topmost: bool
 
 
 class _Mount(NamedTuple):
@@ -109,5 +109,5 @@ def _chain(mount: _Mount, path: str, root: str) -> list[Group]:
         directory = os.path.join(point, *names[:depth])
         if os.path.isdir(directory):
             name = shown + "".join("/" + word for word in names[:depth]) or "/"
-            chain.append(Group(mount.version, directory, name, depth == 0 and mount.root != "/"))
+            chain.append(Group(mount.version, directory, name, depth == 0))
     return chain

@@ -57,7 +57,7 @@ DEADBAND = 0.03  # of S: between S and 1.03 S nothing changes, so that shrink an
 GROW_SHARE = 0.5  # of the surplus at once: what others take between two ticks must find the other half
 GROW_MAX = 256 * MIB  # bytes of leave at once: about 0.1 s of faulting
 GROW_HOLD = 0.5  # seconds without growth after a hard shrink: a ramp seldom ends with its first step
-STALL_GROW = 1.0  # percent avg10: beginning stalls forbid growth
+STALL_GROW = 1.0  # percent avg10: beginning stalls forbid growth where A < 2 S
 STALL_FULL = 10.0  # percent avg10 at which page cache no longer counts as free
 SOFT_INTERVAL = 0.05  # seconds between soft requests: the last one is being paid meanwhile
 STALL_INTERVAL = 2.0  # seconds between requests for a stall alone: one window of the trigger
@@ -218,16 +218,16 @@ def decide(
 def unchanged(decision: Decision, reading: Reading, ledger: Ledger) -> bool:
     """Whether `reading`, a fresh one of the binding bound, leaves `decision` (nothing to do) as it is.
 
-    The cheap test of a full cache: headroom still in the deadband and within 3 % of S of what was judged.
+    The cheap test of a cache at rest: headroom within 3 % of S of what was judged, and either in the deadband
+    or an allowance stands that nobody has touched (the caller compares the ledgers).
     """
     if decision.level is not Level.NONE or reading.limit != decision.limit:
         return False
     headroom = headroom_of(reading, ledger)
     kept_free = decision.reserve
-    return (
-        kept_free <= headroom < (1.0 + DEADBAND) * kept_free + PAGE
-        and abs(headroom - decision.headroom) <= DEADBAND * kept_free
-    )
+    if headroom < kept_free or abs(headroom - decision.headroom) > DEADBAND * kept_free:
+        return False
+    return decision.allowance > 0 or headroom < (1.0 + DEADBAND) * kept_free + PAGE
 
 
 def rested(state: State, name: str, at: float) -> State:
@@ -280,7 +280,8 @@ def _follow(track: Track, demand: int, now: float, reading: Reading) -> Track:
 
 def _allowance(verdict: _Verdict) -> int:
     """Bytes of leave that one bound can give: half its surplus, one page at least, nothing below a page."""
-    if verdict.reading.stall >= STALL_GROW:
+    # PSI of the host tells of every group's stalls: only one beside a nearly used up bound is ours to mind.
+    if verdict.reading.stall >= STALL_GROW and verdict.headroom < 2 * verdict.reserve:
         return 0
     surplus = int(verdict.headroom - (1.0 + DEADBAND) * verdict.reserve)
     if surplus < PAGE:

@@ -25,6 +25,7 @@ CARRY_MAX = 2  # times what a shrinker can free
 # one large item may overshoot (memory-hog's are 31 MiB); more is a lie
 OVERSHOOT_TIMES, OVERSHOOT_BYTES = 4, 64 * MIB
 WEIGHT_MIN = 1 / 16
+SKIPS_MAX = 30  # soft requests that one which gives nothing is spared in a row: 1.5 s
 
 RequestMemory = Callable[[int, bool], int]
 
@@ -66,6 +67,8 @@ class Registration:
         self.carried = 0  # bytes it stayed short of
         self.strikes = 0
         self.enabled = True
+        self._counted = -1
+        self._futile = self._skips = 0
 
     def strike(self, why: str) -> None:
         """A raise or an impossible answer; the third in a row ends its use."""
@@ -86,6 +89,23 @@ class Registration:
             self.strike(f"count raised {error!r}")
             return 0
 
+    def spared(self, can: int) -> bool:
+        """Whether to leave out a soft request: it counts the same `can` bytes as ever, asked or not.
+
+        What is deferred moves the count before long; an empty cache's own structures never do.
+        """
+        if self.count is None:
+            return False
+        if can != self._counted:
+            self._counted, self._futile, self._skips = can, 0, 0
+            return False
+        if self._skips > 0:
+            self._skips -= 1
+            return True
+        self._futile += 1
+        self._skips = min(2**self._futile - 2, SKIPS_MAX)
+        return False
+
     def call(self, target: int, hard: bool) -> int:
         """Ask for `target` bytes; the bytes freed as far as the answer can be believed."""
         before = self.read_ledger() if hard and self.ledger else None
@@ -101,6 +121,8 @@ class Registration:
             self.strike(f"claims {freed} bytes when asked for {target}")
             return min(freed, target)
         self.strikes = 0
+        if freed > 0:
+            self._futile = self._skips = 0
         if before is not None:
             self._verify(freed, before.own - self.read_ledger().own)
         return freed
@@ -137,7 +159,7 @@ class Registration:
 class Outcome(NamedTuple):
     """One target, dealt with. In bytes."""
 
-    asked: int  # 0 when there was nobody who could give anything
+    asked: int  # the sum of the shares; 0 when there was nobody who could give anything
     freed: int
 
 
@@ -204,8 +226,8 @@ class ShrinkerSet:
     def ask(self, target: int, hard: bool) -> Outcome:
         """Have `target` bytes freed, in registration order.
 
-        Soft: everyone is asked once; who returns less may be deferring. Hard: what is missing is offered
-        again to those that gave their full share, the last time without regard to cost.
+        Soft: everyone who has something is asked once; who returns less may be deferring. Hard: what is
+        missing is offered again to those that gave their full share, the last time without regard to cost.
         """
         candidates = [one for one in self._all if one.enabled]
         asked = freed = 0
@@ -214,12 +236,14 @@ class ShrinkerSet:
             if left <= 0 or not candidates:
                 break
             able = [one.freeable(left) for one in candidates]
+            if not hard:
+                able = [0 if one.spared(can) else can for one, can in zip(candidates, able, strict=True)]
             gone = set()
             shares = self._shares(candidates, able, left, fair=attempt < PASSES - 1)
             for one, can, share in zip(candidates, able, shares, strict=True):
                 if share <= 0:
                     continue
-                asked = target
+                asked += share
                 got = one.call(share, hard)
                 one.carried = min(max(0, share - got), CARRY_MAX * can)
                 freed += got

@@ -107,6 +107,27 @@ def test_a_full_cache_is_watched_cheaply_and_read_in_full_ten_times_a_second(ben
     assert b.headroom >= 0.5 * reserve(240 * MIB, 0, 0)
 
 
+def test_a_standing_allowance_is_watched_cheaply_and_given_anew_once_it_is_spent(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.step(0.2)
+    first = b.granted
+    b.source.full_reads = b.source.quick_reads = 0
+    for _ in range(100):
+        b.step(0.005, grow=False)
+    assert b.source.full_reads <= 6
+    assert b.source.quick_reads >= 90
+    b.source.full_reads = 0
+    b.source.own += first
+    b.granted = 0
+    b.step(0.005, grow=False)
+    assert b.source.full_reads == 1
+    assert 0 < b.granted < first
+    b.source.others += 8 * MIB  # somebody else takes what was promised: the promise is cut at once
+    before = b.granted
+    b.step(0.005, grow=False)
+    assert b.granted < before
+
+
 def test_a_broken_source_leaves_the_others_in_force(bench: Make, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = HandSource(256 * MIB, "good"), HandSource(64 * MIB, "bad")
     bad.broken = True
@@ -174,6 +195,41 @@ def test_the_thread_survives_a_policy_that_fails(
     assert again.wait(5)
     monitor.stop()
     assert "failed with MemoryError" in caplog.text
+
+
+def test_a_log_that_nobody_reads_does_not_stop_the_monitor() -> None:
+    writing, leave, lines = threading.Event(), threading.Event(), []
+
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            writing.set()
+            leave.wait(5)
+
+    def bad(target: int, hard: bool) -> int:
+        for _ in range(300):
+            logging.getLogger("cacheserver.pressure").error("a line")
+        raise ValueError
+
+    handler, source = Full(), HandSource(256 * MIB)
+    monitor = Monitor([source])
+    monitor.register_shrinker("bad", bad)
+    logging.getLogger("cacheserver.pressure").addHandler(handler)
+    try:
+        monitor.start()
+        source.others = 250 * MIB
+        assert writing.wait(5)
+        ticks, end = monitor.status().ticks, time.monotonic() + 5
+        while monitor.status().ticks < ticks + 10 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert monitor.status().ticks >= ticks + 10
+        leave.set()
+    finally:
+        leave.set()
+        monitor.stop()
+        logging.getLogger("cacheserver.pressure").removeHandler(handler)
+    assert 50 < len(lines) < 300
+    assert any("lines lost" in line for line in lines)
 
 
 def test_unregister_waits_for_a_running_callback() -> None:

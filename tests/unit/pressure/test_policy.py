@@ -140,9 +140,18 @@ def test_nothing_grows_for_half_a_second_after_a_hard_request() -> None:
     assert judge(100 * MIB, now=100.6, state=state)[0].allowance > 0
 
 
-def test_nothing_grows_on_stale_readings_or_while_tasks_stall() -> None:
+def test_nothing_grows_on_stale_readings() -> None:
     assert judge(100 * MIB, stale=True)[0].allowance == 0
-    assert judge(100 * MIB, stall=1.5)[0].allowance == 0
+
+
+def test_stalls_stop_growth_near_the_bound_that_has_them_and_nowhere_else() -> None:
+    s = reserve(L, 0, 0)
+    assert judge(int(1.9 * s))[0].allowance > 0
+    assert judge(int(1.9 * s), stall=1.5)[0].allowance == 0
+    assert judge(int(2.1 * s), stall=1.5)[0].allowance > 0
+    host = Reading("host", 16 * GIB, 2 * GIB, stall=9.0)  # another container thrashes
+    empty = Reading("cgroup /a", L, 20 * MIB)
+    assert decide([host, empty], Ledger(), 1.0, State())[0].allowance > 100 * MIB
 
 
 def test_page_cache_is_free_only_while_reclaim_is_cheap() -> None:

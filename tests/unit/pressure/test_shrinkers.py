@@ -88,6 +88,26 @@ def test_nobody_who_could_give_is_nobody_asked() -> None:
     assert empty.asked == []
 
 
+def test_only_what_was_asked_of_a_shrinker_counts_as_asked() -> None:
+    shrinkers, small = ShrinkerSet(), Cache(3 * MIB)
+    register(shrinkers, small.shrink, 3 * MIB)
+    assert shrinkers.ask(10 * MIB, False) == (3 * MIB, 3 * MIB)
+
+
+def test_an_empty_cache_is_not_asked_softly_again_and_again_until_it_holds_something() -> None:
+    shrinkers, empty, kept = ShrinkerSet(), Cache(0), [MIB]  # its index is counted and never given
+    shrinkers.add(Registration("x", empty.shrink, count=lambda: kept[0]))
+    for _ in range(200):  # 10 s
+        shrinkers.ask(MIB, False)
+    assert len(empty.asked) <= 15
+    shrinkers.ask(MIB, True)
+    assert len(empty.asked) <= 16
+    kept[0] += MIB
+    before = len(empty.asked)
+    assert shrinkers.ask(MIB, False).asked == MIB
+    assert len(empty.asked) == before + 1
+
+
 def raises(target: int, hard: bool) -> int:
     raise SystemExit("not your business")
 

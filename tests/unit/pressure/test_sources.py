@@ -43,11 +43,67 @@ def test_a_limit_above_the_container_on_v1_counts_though_only_its_number_is_visi
     assert source.quick(source.read(2.0)[0]) is None
 
 
+def test_the_limit_above_is_looked_for_also_behind_a_cgroup_namespace(tree: Tree) -> None:
+    root = tree("kubernetes-v1")
+    (root / "proc/self/mountinfo").write_text("1 0 0:33 / /sys/fs/cgroup/memory ro - cgroup c rw,memory\n")
+    (root / "proc/self/cgroup").write_text("5:memory:/\n")
+    stat = root / "sys/fs/cgroup/memory/memory.stat"
+    text = stat.read_text()
+    stat.write_text(text.replace("209715200", "9223372036854771712"))
+    source = CgroupSource(str(root))
+    assert bounds(source) == {}
+    stat.write_text(text)  # the parent is given a limit later
+    assert bounds(source, 2.0) == {"cgroup above /": (200 * MIB, 50_000_000)}
+
+
+@pytest.mark.parametrize("name", ["memory.stat", "memory.usage_in_bytes", "memory.limit_in_bytes"])
+def test_the_limit_above_is_kept_while_it_cannot_be_read(tree: Tree, name: str) -> None:
+    root = tree("kubernetes-v1")
+    source = CgroupSource(str(root))
+    assert [reading.stale for reading in source.read(1.0)] == [False]
+    file = root / "sys/fs/cgroup/memory" / name
+    text = file.read_text()
+    file.write_text("")
+    for now in (1.1, 3600.0):
+        (above,) = source.read(now)
+        assert (above.limit, above.stale) == (200 * MIB, True)
+    file.write_text(text)
+    assert [reading.stale for reading in source.read(3600.1)] == [False]
+
+
 def test_a_docker_container_on_v2_in_its_namespace(tree: Tree) -> None:
     (reading,) = CgroupSource(str(tree("docker-v2"))).read(1.0)
     assert (reading.name, reading.limit, reading.usage) == ("cgroup /", 256 * MIB, 160_000_000)
     assert reading.reclaimable == 20 * MIB + 4 * MIB - 2 * MIB - 1 * MIB
     assert (reading.stall, reading.throttles, reading.ooms) == (2.5, 10, 1)
+
+
+def test_a_v2_group_that_gets_its_memory_controller_later_is_a_bound_from_then_on(tree: Tree) -> None:
+    root = tree("docker-v2")
+    limit = root / "sys/fs/cgroup/memory.max"
+    limit.unlink()
+    source = CgroupSource(str(root))
+    assert bounds(source) == {}
+    limit.write_text(str(256 * MIB))
+    assert bounds(source, 2.0) == {"cgroup /": (256 * MIB, 160_000_000)}
+
+
+def test_a_memory_high_once_seen_is_not_forgotten_when_it_is_garbled(tree: Tree) -> None:
+    root = tree("docker-v2")
+    (root / "sys/fs/cgroup/memory.high").write_text(str(200 * MIB))
+    source = CgroupSource(str(root))
+    source.read(1.0)
+    (root / "sys/fs/cgroup/memory.high").write_text("wat")
+    (reading,) = source.read(9.0)
+    assert (reading.limit, reading.stale) == (200 * MIB, True)
+
+
+def test_an_event_of_a_bound_closed_meanwhile_is_nothing(tree: Tree) -> None:
+    source = CgroupSource(str(tree("docker-v2")))
+    source.read(1.0)
+    (watch,) = source.watches()
+    source.close()
+    assert watch.acknowledge(0) is False
 
 
 def test_v2_takes_the_lower_of_high_and_max_at_every_level(tree: Tree) -> None:
@@ -114,10 +170,11 @@ def test_a_garbled_file_costs_one_line_and_that_bound_only(
     assert source.quick(web) is None
     assert len(caplog.records) == 1
     assert "memory.usage_in_bytes" in caplog.text
-    assert list(bounds(source, 7.0)) == ["cgroup /service"]  # stale for too long: left out
+    web, _ = source.read(3600.0)  # it kills as before, readable or not
+    assert (web.stale, web.limit) == (True, 256 * MIB)
 
     usage.write_text("130000000\n")
-    assert source.read(7.1)[0].usage == 130_000_000
+    assert source.read(3600.1)[0].usage == 130_000_000
     assert len(caplog.records) == 2
     assert "readable again" in caplog.records[-1].message
 
