@@ -17,7 +17,7 @@ from cacheserver.store.operations cimport (
     NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_arith, store_delete, store_flush, store_flush_later, store_hash,
     store_tick, store_touch, store_unpin,
 )
-from cacheserver.store.receive cimport store_abandon, store_is_revoked
+from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport (
     LINE_REPLY_MAX, REPLY_DELETED, REPLY_ERROR, REPLY_FLUSH_REFUSED, REPLY_NO_MEMORY, REPLY_NON_NUMERIC,
@@ -309,6 +309,7 @@ cdef Feed engine_received(EngineC *e, Session *s, size_t n, Output *out) noexcep
     """`n` bytes have been received at engine_target()."""
     s.reservation.received += <uint32_t>n
     s.remaining -= n
+    store_progress(e.store, &s.reservation, e.now)
     return FEED_MORE
 
 

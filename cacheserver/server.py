@@ -39,7 +39,7 @@ log = logging.getLogger("cacheserver")
 MIB = 1 << 20
 DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes less than 2 s
 JOIN_SECONDS = 0.5
-BYTES_PER_SHARD = 64 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
+BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
@@ -204,7 +204,9 @@ class Server:
     def _upkeep(self, budget_us: int) -> None:
         self.store.maintain(store_clock(), budget_us)
         self._shrinker.tell_revoked()
-        self._buffers.follow(self.monitor.status().limit)
+        status = self.monitor.status()
+        self.store.ceiling = status.ceiling
+        self._buffers.follow(status.limit)
 
     def _stop(self) -> None:
         self._stopping = True

@@ -36,7 +36,7 @@ from cacheserver.store.operations cimport (
     store_tick,
     store_touch,
 )
-from cacheserver.store.platform cimport atomic_get, atomic_set, pthread_mutex_init
+from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init
 from cacheserver.store.receive cimport Reservation, store_commit, store_extend, store_reserve
 from cacheserver.store.release cimport release_hard, release_maintain, release_pay, release_soft
 from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
@@ -186,9 +186,7 @@ cdef class Store:
         return n if n > 0 else 0
 
     def take_revoked(self):
-        cdef bint revoked = self.c.revoked
-        self.c.revoked = 0
-        return revoked
+        return atomic_swap(&self.c.revoked, 0) != 0
 
     def snapshot(self):
         return store_snapshot(&self.c)
