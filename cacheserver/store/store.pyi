@@ -13,7 +13,7 @@ class Store:
     Times are seconds of a clock of the caller's choice that starts above 1; exptime 0 = never.
     """
 
-    ceiling: int  # bytes the host would let it grow to, as far as known: bounds half-received values; 0 = not known
+    ceiling: int  # bytes it may grow to, as far as known (0 = not): bounds half-received values
     wake_fd: int  # an eventfd written when growth was refused or soon will be; -1 = none
 
     def __init__(
