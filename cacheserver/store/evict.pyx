@@ -47,7 +47,7 @@ from cacheserver.store.platform cimport (
     sched_yield,
 )
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
-from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, SEGMENTS, WARM, Shard, SlabClass
+from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, WARM, Shard, SlabClass
 from cacheserver.store.slab cimport (
     slab_adopt,
     slab_alloc,

@@ -6,7 +6,7 @@ Knows: the structs. Must not know: the protocol, who calls. Memory: a shard owns
 that all shards share, and any shard may be asked to give one up.
 Lock order: shard, then arena. A thread that holds one shard's lock takes another's only by trying.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.index cimport Index
@@ -63,7 +63,7 @@ cdef struct Shard:
     uint64_t total_items
     uint64_t bytes           # of live items
     uint64_t evictions, reclaimed, direct_reclaims, rescued, slabs_moved, crawler_checked
-    uint64_t no_memory, too_large
+    uint64_t no_memory
     bint no_evictions
     SlabClass classes[320]
 

@@ -24,7 +24,7 @@ from cacheserver.store.arena cimport (
     arena_take_run,
     item_at,
 )
-from cacheserver.store.item cimport FREE, STATE, Item, handle_t, item_bytes
+from cacheserver.store.item cimport FREE, Item, handle_t, item_bytes
 from cacheserver.store.platform cimport atomic_add, observe, publish
 from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass
 
