@@ -101,8 +101,6 @@ STATUS_COUNTS = (
     "shrinks_hard",
     "bytes_asked_soft",
     "bytes_asked_hard",
-    "bytes_released_soft",
-    "bytes_released_hard",
 )
 
 

@@ -58,8 +58,8 @@ OWN_FIELDS: Mapping[str, str] = {
     "store_untouched": "untouched",
     "store_reserved": "reserved",
     "store_debt": "debt",
-    "store_released_soft": "released_soft",
-    "store_released_hard": "released_hard",
+    "pressure_bytes_released_soft": "released_soft",
+    "pressure_bytes_released_hard": "released_hard",
     "pressure_kicks": "pressure_kicks",
 }
 

@@ -20,8 +20,8 @@ cdef bint link_item(Shard *sh, uint64_t hash, handle_t h, Item *it, uint32_t seg
 cdef void remove_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept nogil
 cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil
 cdef uint32_t tail_age(Shard *sh, uint32_t cls) noexcept nogil
-cdef uint32_t coldest_class(Shard *sh) noexcept nogil
-cdef uint32_t victim_page(Shard *sh, uint32_t cls) noexcept nogil
+cdef uint32_t coldest_class(Shard *sh, bint sparse) noexcept nogil
+cdef uint32_t victim_page(Shard *sh, uint32_t cls, bint sparse) noexcept nogil
 cdef void empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, EmptyHow how) noexcept nogil
 cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil
 cdef bint evict_coldest(Shard *sh) noexcept nogil

@@ -180,15 +180,18 @@ cdef uint32_t spare_pages(SlabClass *k) noexcept nogil:
     return k.pages - <uint32_t>((k.used + k.nchunks - 1) // k.nchunks)
 
 
-cdef uint32_t coldest_class(Shard *sh) noexcept nogil:
-    """The class (the run class included) to take memory from next; NOBODY if the shard holds none."""
+cdef uint32_t coldest_class(Shard *sh, bint sparse) noexcept nogil:
+    """The class (the run class included) to take memory from next; NOBODY if the shard holds none.
+
+    `sparse`: first one with a page's worth of holes, for a caller that moves what it finds into them.
+    """
     cdef uint32_t c, best = NOBODY, runs = slab_sizes().count
     cdef uint64_t score, top = 0
     for c in range(runs + 1):
         if sh.classes[c].pages == 0:
             continue
         score = <uint64_t>tail_age(sh, c) + 1
-        if c < runs and spare_pages(&sh.classes[c]) >= 1:
+        if sparse and c < runs and spare_pages(&sh.classes[c]) >= 1:
             score += <uint64_t>1 << 32
         if score > top:
             top = score
@@ -223,12 +226,13 @@ cdef uint32_t oldest_page(Shard *sh, uint32_t cls) noexcept nogil:
     return best
 
 
-cdef uint32_t victim_page(Shard *sh, uint32_t cls) noexcept nogil:
-    """The page of a class that costs least to empty: the sparsest if there are holes to spare, else the coldest item's."""
+cdef uint32_t victim_page(Shard *sh, uint32_t cls, bint sparse) noexcept nogil:
+    """The page of a class that costs least to empty: the coldest item's, or (`sparse`) the one with fewest items if there
+    are holes for them. Without that a sparse page is no bargain: the newest items lie on one."""
     cdef SlabClass *k = &sh.classes[cls]
     cdef uint32_t page, best = 0, used = 0xffffffff, seen = 0
     cdef handle_t h = coldest_item(sh, cls)
-    if k.nchunks > 1 and spare_pages(k) >= 1:
+    if sparse and k.nchunks > 1 and spare_pages(k) >= 1:
         page = k.open
         while page and seen < WALK * 4:
             if sh.arena.pages[page].used < used and may_empty(sh, page):
@@ -345,10 +349,10 @@ cdef bint evict_coldest(Shard *sh) noexcept nogil:
         slab_reopen_page(sh, page)
         if slab_owns(sh, page) and may_empty(sh, page):
             return evict_page(sh, page)
-    cls = coldest_class(sh)
+    cls = coldest_class(sh, False)
     if cls == NOBODY:
         return False
-    page = victim_page(sh, cls)
+    page = victim_page(sh, cls, False)
     if page == 0:
         page = oldest_page(sh, NOBODY)
     return page != 0 and evict_page(sh, page)
@@ -378,7 +382,7 @@ cdef void balance(Shard *sh, uint32_t taker) noexcept nogil:
     giver = rebalance_giver(views, count, taker)
     if giver == NOBODY:
         return
-    page = victim_page(sh, giver)
+    page = victim_page(sh, giver, False)
     if page and evict_page(sh, page):
         sh.slabs_moved += 1
 

@@ -224,10 +224,10 @@ cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
     cdef uint32_t cls, page = sh.draining
     cdef Page *p
     if page == 0:
-        cls = coldest_class(sh)
+        cls = coldest_class(sh, True)
         if cls == NOBODY:
             return False
-        page = victim_page(sh, cls)
+        page = victim_page(sh, cls, True)
         if page == 0:
             return evict_coldest(sh)
         if s.arena.pages[page].state == PAGE_RUN:

@@ -57,6 +57,8 @@ class FakeServer:
             "active_slabs": 2,
             "total_malloced": 2 << 20,
             "committed": 3 << 20,
+            "released_soft": 8,
+            "released_hard": 19,
             "classes": {
                 12: {"chunk_size": 512, "total_pages": 1, "number": 0, "evicted": 9},
                 3: {**small, "cmd_set": 55, "number_cold": 2, "age": 4, "evicted": 0},
@@ -76,8 +78,6 @@ class FakeServer:
             shrinks_hard=2,
             bytes_asked_soft=10,
             bytes_asked_hard=20,
-            bytes_released_soft=8,
-            bytes_released_hard=19,
         )
         self.monitor = SimpleNamespace(status=lambda: self.status)
         self.started = 100.0
