@@ -63,7 +63,8 @@ from cacheserver.store.slab cimport (
 cdef enum:
     AHEAD = 16               # items of a page whose buckets and neighbours are fetched before they are touched
     WALK = 48                # items of a tail looked at for one that may go
-    SAMPLE = 512             # pages compared when the tail leads only to pages that may not be emptied
+    SAMPLE = 128             # pages compared when the one at the tail will not do
+    PROBES = 8               # chunks looked at to know how warm a page is
     FIT_UP = 3               # an item may lie in a chunk of up to FIT_UP / 2 times its size before a page is moved for it
 
 
@@ -204,21 +205,41 @@ cdef bint may_empty(Shard *sh, uint32_t page) noexcept nogil:
     return p.pins == 0 and p.state != PAGE_DRAINING
 
 
+cdef uint64_t page_heat(Shard *sh, uint32_t page) noexcept nogil:
+    """How much it would hurt to lose a page, from a few of its chunks: items not in COLD first, then the latest use.
+
+    A page is not as cold as its coldest item: chunks that eviction frees one by one are filled again at once, so the
+    page at the tail may hold the newest items, too.
+    """
+    cdef Page *p = &sh.arena.pages[page]
+    cdef uint32_t chunk = 0, step = p.bump // PROBES + 1
+    cdef uint64_t warm = 0, latest = 0
+    cdef Item *it
+    while chunk < p.bump:
+        it = item_at(sh.arena, page << CHUNK_BITS | chunk)
+        if it.bits & STATE == LIVE:
+            warm += (it.bits & SEGMENT) >> SEGMENT_SHIFT != COLD
+            if it.atime > latest:
+                latest = it.atime
+        chunk += step
+    return warm << 32 | latest
+
+
 cdef uint32_t oldest_page(Shard *sh, uint32_t cls) noexcept nogil:
     """A page of the class (NOBODY: of any) that may be emptied, the coldest of a sample, found by the page table alone."""
     cdef Arena *a = sh.arena
-    cdef uint32_t best = 0, age = 0xffffffff, seen = 0, i, page, start = sh.turn
-    cdef Page *p
-    cdef Item *it
+    cdef uint32_t best = 0, seen = 0, i, page, start = sh.turn
+    cdef uint64_t heat, least = 0
     for i in range(1, a.high):
         page = 1 + (start + i) % (a.high - 1)
-        p = &a.pages[page]
-        if not slab_owns(sh, page) or not may_empty(sh, page) or (cls != NOBODY and p.cls != cls) or p.used == 0:
+        if not slab_owns(sh, page) or not may_empty(sh, page) or a.pages[page].used == 0:
             continue
-        it = item_at(a, page << CHUNK_BITS)
-        if best == 0 or (it.bits & STATE == LIVE and it.atime < age):
+        if cls != NOBODY and a.pages[page].cls != cls:
+            continue
+        heat = page_heat(sh, page)
+        if best == 0 or heat < least:
             best = page
-            age = it.atime if it.bits & STATE == LIVE else 0xffffffff
+            least = heat
         seen += 1
         if seen == SAMPLE:
             sh.turn = page
@@ -227,8 +248,8 @@ cdef uint32_t oldest_page(Shard *sh, uint32_t cls) noexcept nogil:
 
 
 cdef uint32_t victim_page(Shard *sh, uint32_t cls, bint sparse) noexcept nogil:
-    """The page of a class that costs least to empty: the coldest item's, or (`sparse`) the one with fewest items if there
-    are holes for them. Without that a sparse page is no bargain: the newest items lie on one."""
+    """The page of a class that costs least to empty: the coldest, or (`sparse`) the one with fewest items if there are
+    holes for them. Without holes a sparse page is no bargain: the newest items lie on one."""
     cdef SlabClass *k = &sh.classes[cls]
     cdef uint32_t page, best = 0, used = 0xffffffff, seen = 0
     cdef handle_t h = coldest_item(sh, cls)
@@ -242,18 +263,14 @@ cdef uint32_t victim_page(Shard *sh, uint32_t cls, bint sparse) noexcept nogil:
             seen += 1
         if best:
             return best
-    for seen in range(WALK * 4):
-        if h == 0:
-            break
-        if may_empty(sh, h >> CHUNK_BITS):
-            return h >> CHUNK_BITS
-        h = item_at(sh.arena, h).prev
+    if h and may_empty(sh, h >> CHUNK_BITS) and page_heat(sh, h >> CHUNK_BITS) >> 32 == 0:
+        return h >> CHUNK_BITS
     return oldest_page(sh, cls)
 
 
 cdef bint in_use(Item *it) noexcept nogil:
-    """Read more than once, or promoted: worth more than an item at the tail."""
-    return it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT == WARM
+    """Just stored, read more than once, or promoted: worth more than an item at the tail."""
+    return it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT != COLD
 
 
 cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it, bint displace) noexcept nogil:
@@ -319,8 +336,9 @@ cdef void take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, EmptyHow
         if rescue_item(sh, page, hash, h, it, how == EMPTY_RESCUE):
             return
         if how == EMPTY_COLD and in_use(it):
-            lru_unlink(sh.arena, k, h, it)
-            lru_link(sh.arena, k, h, it, WARM)
+            if (it.bits & SEGMENT) >> SEGMENT_SHIFT == COLD:
+                lru_unlink(sh.arena, k, h, it)
+                lru_link(sh.arena, k, h, it, WARM)
             return
     evict_item(sh, hash, h, it)
 
