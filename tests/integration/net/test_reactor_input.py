@@ -87,7 +87,7 @@ def test_flood_leaves_its_neighbour_its_turn(rig: Any) -> None:
     assert rig.pump_once()
     assert modest.recv(100) == b"END\r\n"
     assert rig.reactor.counters()["bytes_read"] - read <= (1 << 16) + len(b"get none\r\n")
-    assert rig.reactor.counters()["conn_yields"] == 1
+    assert rig.reactor.counters()["conn_yields"] >= 1
     rig.pump(lambda: rig.reactor.counters()["bytes_read"] == sent + len(b"get none\r\n"))
 
 
