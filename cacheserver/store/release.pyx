@@ -152,7 +152,7 @@ cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noe
     Works in slices until done or the clock shows `end`; the host takes the memory while no lock is held.
     """
     cdef uint32_t i
-    cdef bint more = True
+    cdef bint more = True, mine = False      # mine: this thread, and no other, gives the tail back
     cdef int64_t freed = 0, nbytes = 0
     cdef Bucket *fresh
     while more:
@@ -162,10 +162,10 @@ cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noe
         for i in range(SLICE):
             index_adjust(&sh.index, &s.arena)
         more = index_sparse(&sh.index) and monotonic_ns() < end
-        if not more:
-            sh.index.releasing = index_spare(&sh.index) >= least
+        if not more and not sh.index.releasing and index_spare(&sh.index) >= least:
+            sh.index.releasing = mine = True
         pthread_mutex_unlock(&sh.lock)
-    if sh.index.releasing:
+    if mine:
         freed = index_release(&sh.index, &s.arena)
         pthread_mutex_lock(&sh.lock)
         sh.index.releasing = False
