@@ -82,7 +82,8 @@ class StoreModel(RuleBasedStateMachine):
             self.lossy and wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
         ):
             assert self.lossy
-            self.model.pop(key, None)
+            if lost or mode == "set":  # the other modes leave what was there
+                self.model.pop(key, None)
             return
         assert got == wanted
         if got == "STORED":
@@ -133,7 +134,6 @@ class StoreModel(RuleBasedStateMachine):
             return
         if got == "NO_MEMORY":
             assert self.lossy
-            self.model.pop(key, None)
             return
         wanted = (int(text) + delta) % 2**64 if incr else max(0, int(text) - delta)
         assert got == wanted
