@@ -82,7 +82,7 @@ class StoreModel(RuleBasedStateMachine):
             self.lossy and wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
         ):
             assert self.lossy
-            if lost or mode == "set":  # the other modes leave what was there
+            if got != "NO_MEMORY" or mode == "set":  # the other modes leave what was there
                 self.model.pop(key, None)
             return
         assert got == wanted
