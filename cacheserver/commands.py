@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cacheserver import __version__, stats
+from cacheserver.desk import Job
 
 OK = b"OK\r\n"
 ERROR = b"ERROR\r\n"
@@ -122,7 +123,7 @@ class Commands:
         self._wall = wall
         self._origin = Reading({}, {})
         self._verbosity: int | None = None
-        self._table: dict[bytes, Callable[[list[bytes]], bytes | None]] = {
+        self._table: dict[bytes, Callable[[list[bytes]], bytes | Job | None]] = {
             b"stats": self._stats,
             b"verbosity": self._set_verbosity,
             b"cache_memlimit": self._cache_memlimit,
@@ -137,8 +138,11 @@ class Commands:
             b"reset": self._reset,
         }
 
-    def handle(self, line: bytes) -> bytes | None:
-        """Return the reply to one command line (without its CRLF); b"": none; None: close the connection."""
+    def handle(self, line: bytes) -> bytes | Job | None:
+        """Return the reply to one command line (without its CRLF); b"": none; None: close the connection.
+
+        A job is what takes long: it is for the desk, which sends its reply.
+        """
         word, *arguments = [token for token in line.split(b" ") if token] or [b""]
         handler = self._table.get(word)
         return ERROR if handler is None else handler(arguments)

@@ -21,6 +21,11 @@ from cacheserver.session cimport (
 )
 from cacheserver.store.store cimport Store
 
+cdef enum Ran:
+    RAN_CLOSE                # the command ends the connection
+    RAN_ON                   # its reply, if any, is in the output
+    RAN_JOB                  # it goes on as Engine.job, which has the connection for itself meanwhile
+
 cdef void session_open(Session *s) noexcept nogil
 cdef void session_close(EngineC *e, Session *s) noexcept nogil
 
@@ -35,4 +40,6 @@ cdef class Engine:
     cdef EngineC c
     cdef readonly Store store
     cdef public object handler
-    cdef bint run_command(self, Session *s, Output *out) except -1
+    cdef object job
+    cdef int run_command(self, Session *s, Output *out) except -1
+    cdef bint say(self, Output *out, bytes reply) except -1

@@ -6,13 +6,14 @@ class Engine:
     """Executes requests against one store for one worker.
 
     handler: called with the line (bytes, without CRLF) of every command that is not done in C, on the
-    worker's thread; returns the reply with its CRLFs (b"" for none), or None to close the connection.
+    worker's thread; returns the reply with its CRLFs (b"" for none), None to close the connection, or a
+    job: a callable that the connection's owner has run elsewhere, with the connection for itself.
     flush_enabled: False refuses flush_all (memcached's -F).
     version: what `version` answers, plain a.b.c.
     """
 
     store: Store
-    handler: Callable[[bytes], bytes | None] | None
+    handler: Callable[[bytes], bytes | Callable[..., object] | None] | None
 
     def __init__(self, store: Store, *, flush_enabled: bool = True, version: str = "0.0.0") -> None: ...
     def counters(self) -> dict[str, int]:

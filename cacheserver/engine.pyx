@@ -351,16 +351,21 @@ cdef class Engine:
         self.c.nversion = <uint32_t>len(text)
         engine_tick(&self.c)
 
-    cdef bint run_command(self, Session *s, Output *out) except -1:
-        """Give the waiting command to the handler and write its reply. False: the connection is to be closed."""
+    cdef int run_command(self, Session *s, Output *out) except -1:
+        """Give the waiting command to the handler and write its reply; returns a Ran."""
         cdef bytes line = s.command.data[:s.command.len]
-        cdef bytes reply
         buffer_free(&s.command)
         s.mode = LINE
         answer = self.handler(line) if self.handler is not None else b"ERROR\r\n"
         if answer is None:
-            return False
-        reply = answer
+            return RAN_CLOSE
+        if not isinstance(answer, bytes):
+            self.job = answer
+            return RAN_JOB
+        return RAN_ON if self.say(out, answer) else RAN_CLOSE
+
+    cdef bint say(self, Output *out, bytes reply) except -1:
+        """Add a reply to the output; False if memory is out."""
         if len(reply) == 0:
             return True
         if not output_room(out, len(reply), 1):

@@ -21,6 +21,7 @@ import uvloop
 from cacheserver import __version__, process
 from cacheserver.commands import Commands
 from cacheserver.config import Config
+from cacheserver.desk import Desk
 from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
 from cacheserver.housekeeping import Housekeeping
@@ -98,6 +99,7 @@ class Server:
             Engine(self.store, flush_enabled=config.flush, version=__version__) for _ in range(config.threads)
         ]
         self._buffers = Buffers(limit, config.max_item)
+        self.desk = Desk()
         self.reactors = [
             Reactor(
                 engine,
@@ -105,6 +107,7 @@ class Server:
                 max_output=self._buffers.unsent,
                 max_pinned=self._buffers.pinned,
                 idle_timeout=config.idle_timeout,
+                on_job=self.desk.take,
             )
             for engine in self.engines
         ]
@@ -248,6 +251,7 @@ class Server:
         for worker in self.workers:
             if worker.alive and not worker.join(max(0.0, deadline - time.monotonic()) + JOIN_SECONDS):
                 log.error("%s does not end", worker.name)
+        self.desk.join(JOIN_SECONDS)
 
     def _shutdown(self) -> None:
         self._housekeeping.stop()

@@ -33,6 +33,7 @@ cdef enum Flag:
     LINGER = 32              # the write side is shut: discard input until the client closes
     DEAD = 64                # destroyed; the struct stays until no event, queue or line can name it
     LISTED = 128             # stands in a Line
+    PARKED = 256             # a job has the socket for itself: see park.pxd
 
 cdef struct Piece:
     char *base               # first unsent byte
@@ -58,7 +59,8 @@ cdef struct Conn:
     size_t pinned            # unsent bytes that pieces leave in the store
     size_t side              # bytes counted in ReactorC.side_bytes
     size_t discarded         # LINGER: bytes thrown away
-    Conn *next               # in a Line, or in the list of the dead
+    bint ending              # PARKED: close instead of going on
+    Conn *next               # in a Line, in the list of the dead, or of those back from being parked
     Session session
 
 cdef struct Line:            # connections that wait for their turn, first come first served
@@ -104,14 +106,16 @@ cdef struct ReactorC:
     double swept             # the `now` of the last sweep; negative before the first
     bint draining
     bint closed
-    pthread_mutex_t lock     # guards inbox, ninbox, inbox_cap, inbox_shut
+    pthread_mutex_t lock     # guards inbox, ninbox, inbox_cap, inbox_shut, returned
     int *inbox               # accepted fds that this thread has not taken over yet
     uint32_t ninbox
     uint32_t inbox_cap
     bint inbox_shut
+    Conn *returned           # parked connections that their jobs are done with
     long long open           # connections of the table and the inbox, atomic
     uint64_t bytes_read
     uint64_t bytes_written
+    long long parked_written # bytes that jobs sent, atomic
     uint64_t conn_yields
     uint64_t idle_kicks
     uint64_t budget_kicks

@@ -9,8 +9,8 @@ from libc.string cimport memcpy, memmove, memset
 
 from cacheserver.engine cimport engine_unpin, session_close, session_open
 from cacheserver.net.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    close, epoll_ctl, net_atomic_add, net_atomic_get, net_atomic_set, setsockopt,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SHUT_RDWR, TCP_NODELAY, TCP_NOTSENT_LOWAT,
+    close, epoll_ctl, net_atomic_add, net_atomic_get, net_atomic_set, setsockopt, shutdown,
 )
 
 cdef enum:
@@ -172,6 +172,8 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     conn_side(r, c)
     # Explicitly: a forked child that still has the fd would keep its events, and this address, in the set.
     epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
+    if c.flags & PARKED:
+        shutdown(c.fd, SHUT_RDWR)    # its job has the socket open, too
     close(c.fd)
     c.fd = -1
     r.count -= 1
@@ -180,7 +182,7 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     r.table[c.slot] = last
     net_atomic_add(&r.open, -1)
     c.flags |= DEAD
-    if not c.flags & LISTED:
+    if not c.flags & (LISTED | PARKED):
         c.next = r.dead
         r.dead = c
 

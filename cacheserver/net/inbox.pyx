@@ -7,10 +7,11 @@ Memory: ReactorC.inbox, under ReactorC.lock. Threads: inbox_put() any, the other
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
-from cacheserver.net.conn cimport ReactorC, conn_open
+from cacheserver.net.conn cimport Conn, ReactorC, conn_open
 from cacheserver.net.linux cimport (
     close, eventfd_read, eventfd_write, net_atomic_add, pthread_mutex_lock, pthread_mutex_unlock,
 )
+from cacheserver.net.park cimport park_end
 
 
 cdef bint inbox_put(ReactorC *r, int fd) noexcept nogil:
@@ -44,8 +45,10 @@ cdef bint inbox_put(ReactorC *r, int fd) noexcept nogil:
 
 
 cdef void inbox_take(ReactorC *r) noexcept nogil:
-    """Open a connection for every socket that was handed over."""
+    """Open a connection for every socket that was handed over; go on with those back from their jobs."""
     cdef int *fds
+    cdef Conn *back
+    cdef Conn *c
     cdef uint32_t n, i
     cdef uint64_t ignored
     eventfd_read(r.wake_fd, &ignored)
@@ -54,10 +57,16 @@ cdef void inbox_take(ReactorC *r) noexcept nogil:
     n = r.ninbox
     r.inbox = NULL
     r.ninbox = r.inbox_cap = 0
+    back = r.returned
+    r.returned = NULL
     pthread_mutex_unlock(&r.lock)
     for i in range(n):
         conn_open(r, fds[i])
     free(fds)
+    while back != NULL:
+        c = back
+        back = c.next
+        park_end(r, c)
 
 
 cdef void inbox_shut(ReactorC *r) noexcept nogil:

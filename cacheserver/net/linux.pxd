@@ -30,7 +30,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
-    int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
+    int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SHUT_RDWR
 
 cdef extern from *:
     """
@@ -54,6 +54,24 @@ cdef extern from "<sys/ioctl.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, ...)
+    int F_DUPFD_CLOEXEC
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <poll.h>
+    """
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long n, int timeout) nogil
+    short POLLOUT, POLLRDHUP, POLLHUP, POLLERR
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:

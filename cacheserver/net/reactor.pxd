@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The reactor's C face; an accepted socket goes to inbox_put(&reactor.c, fd)."""
 from cacheserver.engine cimport Engine
-from cacheserver.net.conn cimport Budget, ReactorC
+from cacheserver.net.conn cimport Budget, Conn, ReactorC
 
 cdef class Reactor:
     cdef ReactorC c
@@ -12,5 +12,7 @@ cdef class Reactor:
     cdef double idle_timeout
     cdef bint busy
     cdef bint close_asked
+    cdef object on_job
     cdef int run_commands(self) except -1
+    cdef bint begin_job(self, Conn *c) except -1
     cdef void end_batch(self) noexcept

@@ -1,5 +1,8 @@
+from collections.abc import Callable
+
 from cacheserver.engine import Engine
 from cacheserver.net.conn import Budget
+from cacheserver.net.park import Parked
 
 class Reactor:
     """Serves plaintext stream sockets (TCP, Unix) with one engine. All but adopt() and counters() belong to
@@ -9,6 +12,8 @@ class Reactor:
     unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
     reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
+    on_job(parked, job): called when a command's handler answers with a job instead of bytes; the connection
+    is parked until the job gives it back. None: such commands are answered ERROR.
     """
 
     @property
@@ -21,6 +26,7 @@ class Reactor:
         max_output: Budget | int | None = None,
         max_pinned: Budget | int | None = None,
         idle_timeout: float = 0,
+        on_job: Callable[[Parked, Callable[..., object]], object] | None = None,
     ) -> None: ...
     def fileno(self) -> int:
         """The epoll set: readable whenever on_ready() has something to do. -1 after close()."""

@@ -9,6 +9,7 @@ Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_r
 from any.
 """
 import logging
+from collections.abc import Callable
 
 cimport cython
 from libc.errno cimport errno
@@ -17,10 +18,10 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 
 from cacheserver.engine cimport (
-    CARRY_MAX, FEED_CLOSE, Engine, engine_revoked, engine_target, output_free,
+    CARRY_MAX, FEED_CLOSE, RAN_CLOSE, RAN_JOB, Engine, Ran, engine_revoked, engine_target, output_free,
 )
 from cacheserver.net.conn cimport (
-    CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PINNED, QUEUE_MAX,
+    CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PARKED, PINNED, QUEUE_MAX,
     RESUME, UNSENT,
     Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, conn_side,
     largest_holder, line_take, shared_carry, shared_held, shared_pinned,
@@ -32,6 +33,7 @@ from cacheserver.net.linux cimport (
     close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
     net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
+from cacheserver.net.park cimport Parked, park, park_free
 from cacheserver.net.serve cimport TURN_US, end_drained, feed_carry, serve, settle
 
 log = logging.getLogger("cacheserver.net")
@@ -53,7 +55,9 @@ cdef void sweep(ReactorC *r, double now, double timeout) noexcept nogil:
         i -= 1
         c = r.table[i]
         idle = r.clock - c.last
-        if c.flags & LINGER:
+        if c.flags & PARKED:
+            pass
+        elif c.flags & LINGER:
             if idle >= LINGER_SECONDS:
                 conn_destroy(r, c)
         elif c.flags & CLOSING:
@@ -91,6 +95,8 @@ cdef class Reactor:
     unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
     reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
+    on_job(parked, job): called when a command's handler answers with a job instead of bytes; the connection
+    is parked until the job gives it back. None: such commands are answered ERROR.
     """
 
     def __cinit__(self) -> None:
@@ -102,7 +108,8 @@ cdef class Reactor:
 
     def __init__(self, engine: Engine, *, max_input: Budget | int | None = None,
                  max_output: Budget | int | None = None, max_pinned: Budget | int | None = None,
-                 idle_timeout: float = 0) -> None:
+                 idle_timeout: float = 0,
+                 on_job: Callable[[Parked, Callable[..., object]], object] | None = None) -> None:
         cdef int kind
         cdef epoll_event event
         if not self.c.closed or self.c.epoll_fd >= 0:
@@ -112,6 +119,7 @@ cdef class Reactor:
         self.engine = engine
         self.c.engine = &engine.c
         self.idle_timeout = idle_timeout
+        self.on_job = on_job
         self.carry_budget = as_budget(max_input, shared_carry)
         self.held_budget = as_budget(max_output, shared_held)
         self.pinned_budget = as_budget(max_pinned, shared_pinned)
@@ -139,6 +147,7 @@ cdef class Reactor:
 
     def __dealloc__(self) -> None:
         shut(&self.c)
+        park_free(&self.c)
         pthread_mutex_destroy(&self.c.lock)
 
     def fileno(self) -> int:
@@ -177,7 +186,7 @@ cdef class Reactor:
         cdef uint32_t first
         cdef int turn
         cdef long long until
-        cdef bint stay
+        cdef Ran ran
         until = net_now_us() + TURN_US
         for turn in range(COMMAND_TURNS):
             if turn and net_now_us() >= until:
@@ -185,22 +194,26 @@ cdef class Reactor:
             c = line_take(r, &r.command)
             if c == NULL:
                 break
-            if c.flags & UNSENT:
+            if r.queued:
+                flush_all(r)     # a job takes the socket over: what was said before must be out
+            if c.flags & (UNSENT | DEAD):
                 continue
             c.flags &= ~<uint32_t>COMMAND
             first = r.out.nspans
             try:
-                stay = self.engine.run_command(&c.session, &r.out)
+                ran = <Ran>self.engine.run_command(&c.session, &r.out)
+                if ran == RAN_JOB and self.begin_job(c):
+                    continue
             except Exception:
                 log.exception("a command failed; its connection is closed")
-                stay = False
+                ran = RAN_CLOSE
             except BaseException:
                 conn_destroy(r, c)
                 flush_note(r, c, first)
                 raise
             with nogil:
                 conn_side(r, c)
-                if stay:
+                if ran != RAN_CLOSE:
                     flush_note(r, c, first)
                     if c.flags & UNSENT:
                         c.flags |= RESUME
@@ -211,6 +224,20 @@ cdef class Reactor:
         with nogil:
             flush_all(r)
         return 0
+
+    cdef bint begin_job(self, Conn *c) except -1:
+        """Park the connection and let its job begin. False: there is nobody to run it, and ERROR is the answer."""
+        cdef Parked parked
+        job, self.engine.job = self.engine.job, None
+        if self.on_job is None:
+            self.engine.say(&self.c.out, b"ERROR\r\n")
+            return False
+        parked = park(self, &self.c, c)
+        if parked is None:
+            conn_destroy(&self.c, c)
+            return True
+        self.on_job(parked, job)
+        return True
 
     cdef void end_batch(self) noexcept:
         # Empty already, unless an exception ended the batch; conn_reap() must not free what the queue names.
@@ -288,7 +315,7 @@ cdef class Reactor:
         return {
             "curr_connections": net_atomic_get(&self.c.open),
             "bytes_read": self.c.bytes_read,
-            "bytes_written": self.c.bytes_written,
+            "bytes_written": self.c.bytes_written + net_atomic_get(&self.c.parked_written),
             "conn_yields": self.c.conn_yields,
             "idle_kicks": self.c.idle_kicks,
             "budget_kicks": self.c.budget_kicks,

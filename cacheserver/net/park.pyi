@@ -1,0 +1,21 @@
+class Parked:
+    """A connection that a job has for itself; made by the reactor. All of it belongs to the job's thread.
+
+    The job ends with resume() or close(), each harmless to repeat; one that is dropped is closed.
+    """
+
+    def send(self, data: bytes | bytearray | memoryview, *, patience: float = 60.0) -> None:
+        """Send all of `data`, waiting for the client as long as it needs.
+
+        Raises ConnectionError when the client is gone, when it has not taken a byte for `patience` seconds, or
+        when the server has closed the connection.
+        """
+
+    def gone(self, timeout: float = 0.0) -> bool:
+        """Whether the client has hung up (or will send no more); waits for that up to `timeout` seconds."""
+
+    def resume(self) -> None:
+        """Give the connection back: the conversation goes on with what the client has sent meanwhile."""
+
+    def close(self) -> None:
+        """Give the connection back to be closed."""

@@ -1,0 +1,139 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Parked connections: see park.pxd (and park.pyi for the docstrings of the Python face)."""
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stddef cimport size_t
+from libc.stdlib cimport free
+
+cimport cython
+
+from cacheserver.net.conn cimport DEAD, PARKED, RESUME, conn_destroy, line_put
+from cacheserver.net.linux cimport (
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLERR, POLLHUP, POLLOUT,
+    POLLRDHUP,
+    close, epoll_ctl, epoll_event, eventfd_write, fcntl, net_atomic_add, net_now_us, poll, pollfd,
+    pthread_mutex_lock, pthread_mutex_unlock, send, ssize_t,
+)
+
+cdef enum:
+    LOOK_MS = 1000           # longest wait for the client before the clock is looked at again
+
+
+cdef Parked park(object owner, ReactorC *r, Conn *c):
+    """Take a connection out of its reactor; None if the system has no file descriptor left."""
+    cdef Parked parked
+    cdef epoll_event event
+    cdef int fd = fcntl(c.fd, F_DUPFD_CLOEXEC, 3)
+    if fd < 0:
+        return None
+    parked = Parked.__new__(Parked)
+    parked.owner = owner
+    parked.r = r
+    parked.c = c
+    parked.fd = fd
+    # Not watched for nothing: a client that hung up would wake the set for ever.
+    epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
+    c.flags |= PARKED
+    return parked
+
+
+cdef void park_end(ReactorC *r, Conn *c) noexcept nogil:
+    """A connection is back: go on with what its client has sent meanwhile, or close it."""
+    cdef epoll_event event
+    c.flags &= ~<unsigned int>PARKED
+    if c.flags & DEAD:
+        c.next = r.dead
+        r.dead = c
+        return
+    event.events = EPOLLIN
+    event.data.ptr = c
+    if c.ending or epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, c.fd, &event) != 0:
+        conn_destroy(r, c)
+        return
+    c.watched = EPOLLIN
+    c.last = r.clock
+    c.flags |= RESUME
+    line_put(&r.resume, c)
+
+
+cdef void park_free(ReactorC *r) noexcept nogil:
+    """The reactor goes: free the connections that came back after it was shut."""
+    cdef Conn *c
+    while r.returned != NULL:
+        c = r.returned
+        r.returned = c.next
+        free(c)
+
+
+cdef ssize_t send_some(int fd, const char *p, size_t n, long long until) noexcept nogil:
+    """Send what the client takes; 0 when the time is up, negative when it is gone."""
+    cdef pollfd watched
+    cdef ssize_t sent
+    watched.fd = fd
+    watched.events = POLLOUT
+    while True:
+        sent = send(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT)
+        if sent >= 0:
+            return sent
+        if errno == EINTR:
+            continue
+        if errno != EAGAIN:
+            return -1
+        if net_now_us() >= until:
+            return 0
+        poll(&watched, 1, LOOK_MS)
+
+
+@cython.no_gc_clear  # giving the connection back needs its reactor
+cdef class Parked:
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        self.give_back(True)
+
+    def send(self, const unsigned char[::1] data not None, *, double patience=60.0):
+        cdef size_t done = 0, n = data.shape[0]
+        cdef ssize_t sent
+        cdef long long until
+        while done < n:
+            if self.fd < 0:
+                raise ConnectionError("the connection has been given back")
+            with nogil:
+                until = net_now_us() + <long long>(patience * 1000000)
+                sent = send_some(self.fd, <const char *>&data[done], n - done, until)
+            if sent <= 0:
+                raise ConnectionError("the client does not read" if sent == 0 else "the client is gone")
+            done += sent
+            net_atomic_add(&self.r.parked_written, sent)
+
+    def gone(self, double timeout=0.0):
+        cdef pollfd watched
+        cdef int ready
+        if self.fd < 0:
+            return True
+        watched.fd = self.fd
+        watched.events = POLLRDHUP
+        watched.revents = 0
+        with nogil:
+            ready = poll(&watched, 1, <int>(timeout * 1000))
+        return ready > 0 and watched.revents & (POLLRDHUP | POLLHUP | POLLERR) != 0
+
+    def resume(self):
+        self.give_back(False)
+
+    def close(self):
+        self.give_back(True)
+
+    cdef int give_back(self, bint ending) except -1:
+        if self.fd < 0:
+            return 0
+        close(self.fd)
+        self.fd = -1
+        pthread_mutex_lock(&self.r.lock)
+        self.c.ending = ending
+        self.c.next = self.r.returned
+        self.r.returned = self.c
+        if not self.r.inbox_shut:
+            eventfd_write(self.r.wake_fd, 1)
+        pthread_mutex_unlock(&self.r.lock)
+        return 0
