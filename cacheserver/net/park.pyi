@@ -7,7 +7,7 @@ class Parked:
     def send(self, data: bytes | bytearray | memoryview, *, patience: float = 60.0) -> None:
         """Send all of `data`, waiting for the client as long as it needs.
 
-        Raises ConnectionError when the client is gone, when it has not taken a byte for `patience` seconds, or
+        Raises ConnectionError when the client is gone, has not taken a byte for `patience` seconds, or
         when the server has closed the connection.
         """
 
