@@ -172,11 +172,11 @@ cdef Turn take_turn(DatagramsC *d, long long until, int *left) noexcept nogil:
 
 @cython.no_gc_clear  # closing gives a reservation back to the engine, so the engine must outlive it
 cdef class Datagrams:
-    """Answers what arrives at one bound UDP socket, with one worker's engine. All but counters() belongs to that
-    worker's thread.
+    """Answers what arrives at one bound UDP socket, with one worker's engine. All but counters() belongs to
+    that worker's thread.
 
-    A request is one datagram; several commands in it are answered together, by at most 8 datagrams of 1400 bytes.
-    A larger reply becomes one line that says so, and the rest of the datagram is not executed.
+    A request is one datagram; several commands in it are answered together, by at most 8 datagrams of 1400
+    bytes. A larger reply becomes one line that says so; commands that follow in its datagram may be dropped.
     """
 
     def __cinit__(self) -> None:

@@ -54,7 +54,7 @@ cdef class Listener:
     `refuse`, waits for another to leave.
     on_pause(seconds): called when a client must wait: for a place, or because the system has no file
     descriptor or buffer left (`full` tells which). The owner stops watching the sockets, and after that time
-    calls resume(). The time is 10 ms for a place; else it doubles from 10 ms to 100 ms while it does not help.
+    calls resume(). The time is 10 ms for a place; else it doubles from 10 to 100 ms while it does not help.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
@@ -181,8 +181,8 @@ cdef class Listener:
         return 0
 
     def resume(self) -> float:
-        """Accept again after a pause; harmless otherwise. Returns 0, or the seconds after which to call again,
-        because there still is no place."""
+        """Accept again after a pause; harmless otherwise. Returns 0, or the seconds after which to call
+        again, because there still is no place."""
         if self.full and self.no_place():
             return PAUSE_FIRST
         self.end_pause()
