@@ -71,7 +71,7 @@ IGNORED_SUBOPTIONS = {
     "resp_obj_mem_limit slab_sizes slab_chunk_max no_chunked_items",
     LRU: "lru_crawler no_lru_crawler lru_crawler_sleep lru_crawler_tocrawl lru_maintainer no_lru_maintainer "
     "hot_lru_pct warm_lru_pct hot_max_factor warm_max_factor temporary_ttl tail_repair_time",
-    NOTHING: "maxconns_fast no_maxconns_fast hash_algorithm watcher_logbuf_size worker_logbuf_size "
+    NOTHING: "hash_algorithm watcher_logbuf_size worker_logbuf_size "
     "track_sizes inline_ascii_resp no_inline_ascii_resp modern no_modern drop_privileges no_drop_privileges "
     "relaxed_privileges sock_cookie_id",
 }
@@ -114,13 +114,9 @@ def parse(arguments: Sequence[str]) -> tuple[Config, str]:
         config = Config(**values)
     except ValueError as error:  # the one default that is read and not written here
         raise UsageError(f"the environment variable {LISTEN_VARIABLE}: {error}") from None
-    if (
-        config.port == 0
-        and config.unix_socket is None
-        and any(address.port is None for address in config.listen)
-    ):
+    if config.port == 0 and config.udp_port == 0 and any(address.port is None for address in config.listen):
         raise UsageError(
-            "-p 0 turns TCP off, so nothing is left to listen on; give a port, or a Unix socket by -s"
+            "-p 0 turns TCP off, so nothing is left to listen on; give a port, or a Unix socket by -s, or -U"
         )
     return config, line
 
@@ -154,7 +150,10 @@ def _parser() -> _Parser:
         action=_Suboptions,
         knobs=suboptions,
         metavar="<name[=value],...>",
-        help="; ".join(f"{name}={spec.metavar}: {spec.help}" for name, spec in suboptions.items()),
+        help="; ".join(
+            f"{name}={spec.metavar}: {spec.help}" if spec.parse else f"{name}, no_{name}: {spec.help}"
+            for name, spec in suboptions.items()
+        ),
     )
     parser.add_argument("-h", "--help", action="help", help="print this help and exit")
     parser.add_argument(
@@ -264,8 +263,9 @@ class _Suboptions(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         for name, value, text in _pairs(values):
-            if name in self.knobs:
-                setattr(namespace, name, _suboption(name, value, self.knobs[name]))
+            field = name if name in self.knobs else name.removeprefix("no_")
+            if field in self.knobs and (field == name or self.knobs[field].parse is None):
+                setattr(namespace, field, _suboption(name, value, self.knobs[field]))
                 continue
             for prefix, why in REFUSED_PREFIXES.items():
                 if name.startswith(prefix):
@@ -284,8 +284,14 @@ def _pairs(values: str) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _suboption(name: str, value: str | None, spec: Knob) -> Any:
-    """Return the parsed value of one suboption that has a knob. Raises UsageError."""
-    assert spec.parse is not None
+    """Return the parsed value of one suboption that has a knob; a switch is off under its name with no_.
+
+    Raises UsageError.
+    """
+    if spec.parse is None:
+        if value is not None:
+            raise UsageError(f"-o {name}: takes no value, not {value!r}")
+        return not name.startswith("no_")
     try:
         return spec.parse(value or "")
     except ValueError as error:

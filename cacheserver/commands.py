@@ -38,7 +38,7 @@ class Knobs(Protocol):
 
 
 class Counting(Protocol):
-    """An engine, a reactor or a listener: counts under memcached's names."""
+    """An engine, a reactor, a UDP socket or a listener: counts under memcached's names."""
 
     def counters(self) -> Mapping[str, int]: ...
 
@@ -81,6 +81,8 @@ class ServerParts(Protocol):
     def engines(self) -> Sequence[Counting]: ...
     @property
     def reactors(self) -> Sequence[Counting]: ...
+    @property
+    def datagrams(self) -> Sequence[Counting]: ...
     @property
     def listener(self) -> Counting: ...
     @property
@@ -230,7 +232,8 @@ class Commands:
         store = dict(self._server.store.snapshot())
         classes = store.pop("classes", {})
         counted: Counter[str] = Counter()
-        for part in (*self._server.engines, *self._server.reactors, self._server.listener):
+        server = self._server
+        for part in (*server.engines, *server.reactors, *server.datagrams, server.listener):
             counted.update(part.counters())
         return Reading({**store, **counted}, classes)
 

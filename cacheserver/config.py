@@ -16,11 +16,19 @@ MAX_DEFAULT_THREADS = 4
 LISTEN_VARIABLE = "CACHESERVER_LISTEN"  # in the environment: replaces the default of -l
 
 
+# What may stand before an address of -l; the tag means something to memcached's proxy only.
+PREFIX = re.compile(r"(?:(?P<notls>notls)|proto\[(?P<protocol>[^\]]*)\]|tag\[[^\]]*\]):")
+
+
 class Address(NamedTuple):
-    """One TCP address to listen on; `port` None: the port of -p, `host` "*": every address of the machine."""
+    """One TCP address to listen on; `port` None: the port of -p, `host` "*": every address of the machine.
+
+    tls: whether TLS is spoken there, if it is on at all.
+    """
 
     host: str
     port: int | None
+    tls: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +76,6 @@ def octal_mask(text: str) -> int:
     return value
 
 
-def udp_port(text: str) -> int:
-    """Accept 0, as scripts written for memcached have it."""
-    if text != "0":
-        raise ValueError("this version does not serve UDP; leave the flag out or give 0")
-    return 0
-
-
 def protocol(text: str) -> str:
     """Accept the names that include the text protocol."""
     if text == "binary":
@@ -94,11 +95,20 @@ def delimiter(text: str) -> str:
 
 
 def addresses(text: str) -> tuple[Address, ...]:
-    """Parse a comma-separated list of `host`, `host:port`, `ipv6`, `[ipv6]:port`, `*`, `*:port`."""
+    """Parse a comma-separated list of `host`, `host:port`, `ipv6`, `[ipv6]:port`, `*`, `*:port`.
+
+    Each may have prefixes: `notls:`, and memcached's `proto[name]:` and `tag[name]:`.
+    """
     return tuple(_address(part.strip()) for part in text.split(","))
 
 
 def _address(text: str) -> Address:
+    tls = True
+    while prefix := PREFIX.match(text):
+        tls = tls and not prefix["notls"]
+        if prefix["protocol"] is not None and prefix["protocol"] != "negotiating":
+            protocol(prefix["protocol"])
+        text = text[prefix.end() :]
     host, port = text, ""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -109,7 +119,7 @@ def _address(text: str) -> Address:
         host, _, port = text.partition(":")
     if not host or (text.endswith(":") and not text.endswith("::")):
         raise ValueError(f"{text!r} is not an address; give host, host:port or [ipv6]:port")
-    return Address(host, number(1, 65535)(port) if port else None)
+    return Address(host, number(1, 65535)(port) if port else None, tls)
 
 
 def _path(text: str) -> str:
@@ -139,7 +149,8 @@ def _or_null(value: str | None) -> str:
 
 
 def _show_addresses(value: tuple[Address, ...]) -> str:
-    return ",".join(address_text(host, port) for host, port in value)
+    texts = (("" if each.tls else "notls:") + address_text(each.host, each.port) for each in value)
+    return ",".join(texts) or "NULL"
 
 
 def address_text(host: str, port: int | None) -> str:
@@ -176,16 +187,17 @@ class Config:
         stat="tcpport",
         help="TCP port to listen on; -1 takes a free one",
     )
-    listen: tuple[Address, ...] = knob(
+    listen: tuple[Address, ...] = knob(  # (): for a Unix socket alone
         "-l",
         "--listen",
-        make=_default_listen,
+        default=(),
         shown="127.0.0.1",
         metavar="<addr>",
         parse=addresses,
         stat="inter",
         show=_show_addresses,
-        help="address to listen on: host, host:port, [ipv6]:port or * for all; a comma list or several flags",
+        help="address to listen on: host, host:port, [ipv6]:port or * for all; a comma list or several "
+        "flags; one with notls: before it has no TLS",
     )
     unix_socket: str | None = knob(
         "-s",
@@ -195,7 +207,7 @@ class Config:
         stat="domain_socket",
         show=_or_null,
         shown="none",
-        help="Unix socket to listen on instead of TCP",
+        help="Unix socket to listen on; TCP is served beside it only where -l says so",
     )
     unix_mask: int = knob(
         "-a",
@@ -213,9 +225,9 @@ class Config:
         "--udp-port",
         default=0,
         metavar="<num>",
-        parse=udp_port,
+        parse=number(-1, 65535),
         stat="udpport",
-        help="accepted with 0 only: UDP is not served",
+        help="UDP port to listen on, at the hosts of -l; 0: none, -1 takes a free one",
     )
     threads: int = knob(
         "-t",
@@ -235,6 +247,13 @@ class Config:
         parse=number(1, 1 << 22),
         stat="maxconns",
         help="most connections at once; the limit of open files is raised to fit",
+    )
+    maxconns_fast: bool = knob(
+        default=True,
+        shown="`maxconns_fast`",
+        stat="maxconns_fast",
+        show=_yes_no,
+        help="a client beyond -c is told so and closed; with no_ it waits until another leaves",
     )
     backlog: int = knob(
         "-b",
@@ -333,6 +352,17 @@ class Config:
         shown="errors and warnings only",
         help="log more: -v changes of memory pressure, -vv each request to give memory back",
     )
+
+    def __post_init__(self) -> None:
+        if not self.listen:
+            default = _default_listen()  # also where it is not used: a bad one is told at once
+            if self.unix_socket is None:
+                object.__setattr__(self, "listen", default)
+
+    @property
+    def udp_listen(self) -> tuple[Address, ...]:
+        """Where UDP is served, if it is: the hosts of -l, or of its default beside a lone Unix socket."""
+        return self.listen or _default_listen()
 
     def settings(self) -> dict[str, str]:
         """Return the knobs by their names in `stats settings`, the values as memcached writes them."""

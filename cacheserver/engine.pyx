@@ -20,7 +20,8 @@ from cacheserver.store.operations cimport (
 from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport (
-    LINE_REPLY_MAX, REPLY_DELETED, REPLY_ERROR, REPLY_FLUSH_REFUSED, REPLY_NO_MEMORY, REPLY_NON_NUMERIC,
+    LINE_REPLY_MAX, REPLY_BAD_FORMAT, REPLY_DELETED, REPLY_ERROR, REPLY_FLUSH_REFUSED, REPLY_NO_MEMORY,
+    REPLY_NON_NUMERIC,
     REPLY_NOT_FOUND, REPLY_OK, REPLY_TOUCHED, put_number,
 )
 from protocol.request cimport (
@@ -203,6 +204,10 @@ cdef Feed line(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
         feed = answer_line(e, s, w, r.keys, r.keys + r.nkeys, False, &stop)
         used[0] = stop - p
         return feed
+    if s.whole:
+        put_line(w, REPLY_BAD_FORMAT)
+        used[0] = n
+        return FEED_MORE
     wait[0] = True
     return FEED_MORE
 

@@ -43,9 +43,12 @@ def end_on_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def allow_files(connections: int, workers: int) -> None:
-    """Raise RLIMIT_NOFILE so that `connections` and the server's own files fit. Raises StartError."""
-    needed = connections + FILES_BESIDE_CONNECTIONS + 8 * workers
+def allow_files(connections: int, workers: int, sockets: int = 0) -> None:
+    """Raise RLIMIT_NOFILE so that `connections` and the server's own files fit. Raises StartError.
+
+    sockets: for UDP, in each worker.
+    """
+    needed = connections + FILES_BESIDE_CONNECTIONS + (8 + sockets) * workers
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return

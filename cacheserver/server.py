@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import uvloop
 
@@ -26,12 +25,13 @@ from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
 from cacheserver.housekeeping import Housekeeping
 from cacheserver.net.conn import Budget
+from cacheserver.net.datagram import Datagrams
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
-from cacheserver.sockets import close_sockets, name, open_sockets
+from cacheserver.sockets import Sockets, close_sockets, open_sockets
 from cacheserver.store.store import Store
 from cacheserver.worker import Worker
 
@@ -54,7 +54,9 @@ def run(config: Config) -> int:
     """
     process.fill_standard_streams()
     process.end_on_signals()
-    process.allow_files(config.conn_limit, config.threads)
+    process.allow_files(
+        config.conn_limit, config.threads, 2 * len(config.udp_listen) if config.udp_port else 0
+    )
     if config.core_dumps:
         process.allow_core_dumps()
     user = process.new_user(config.user)
@@ -67,7 +69,7 @@ def run(config: Config) -> int:
             server = Server(config, sockets)
             return server.run(lambda: _announce(server, daemon))
     finally:
-        close_sockets(sockets)
+        close_sockets(sockets.all())
 
 
 def _announce(server: Server, daemon: process.Daemon | None) -> None:
@@ -85,10 +87,9 @@ class Server:
     which other caches may share; any other is started and stopped here.
     """
 
-    def __init__(
-        self, config: Config, sockets: Sequence[socket.socket], monitor: Monitor | None = None
-    ) -> None:
+    def __init__(self, config: Config, sockets: Sockets, monitor: Monitor | None = None) -> None:
         self.config = config
+        self._sockets = sockets
         self.started = time.monotonic()
         threading.stack_size(THREAD_STACK)
         self._own_monitor = monitor
@@ -111,12 +112,21 @@ class Server:
             )
             for engine in self.engines
         ]
+        by_worker = [
+            [Datagrams(sockets_of_host[index], engine) for sockets_of_host in sockets.datagrams]
+            for index, engine in enumerate(self.engines)
+        ]
+        self.datagrams = [each for datagrams in by_worker for each in datagrams]
         self.workers = [
-            Worker(f"worker-{index}", reactor, on_error=self._fail)
-            for index, reactor in enumerate(self.reactors)
+            Worker(f"worker-{index}", reactor, datagrams=datagrams, on_error=self._fail)
+            for index, (reactor, datagrams) in enumerate(zip(self.reactors, by_worker, strict=True))
         ]
         self.listener = Listener(
-            sockets, self.reactors, max_conns=config.conn_limit, on_pause=self._pause_accepting
+            [each.socket for each in sockets.streams],
+            self.reactors,
+            max_conns=config.conn_limit,
+            refuse=config.maxconns_fast,
+            on_pause=self._pause_accepting,
         )
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
@@ -152,7 +162,7 @@ class Server:
         """The line that says what runs where, under which bound, and what is left for the cache."""
         status = self.monitor.status()
         workers = f"{len(self.workers)} worker" + "s" * (len(self.workers) != 1)
-        addresses = ", ".join(map(name, self.listener.sockets))
+        addresses = ", ".join(self._sockets.names())
         return (
             f"cacheserver {__version__} listening on {addresses}, {workers}; "
             f"limit {size_text(status.limit)} from {status.binding}; "
@@ -190,14 +200,19 @@ class Server:
             self._loop.run_forever()
 
     def _pause_accepting(self, seconds: float) -> None:
-        """The system is out of file descriptors: leave the queue alone for a moment."""
+        """No place, or the system is out of file descriptors: leave the queue alone for a moment."""
         self._ignore_sockets()
-        log.warning("no file descriptor left: accepting pauses for %d ms", round(seconds * 1000))
+        if not self.listener.full:
+            log.warning("no file descriptor left: accepting pauses for %d ms", round(seconds * 1000))
         self._loop.call_later(seconds, self._resume_accepting)
 
     def _resume_accepting(self) -> None:
-        if not self._stopping:
-            self.listener.resume()
+        if self._stopping:
+            return
+        seconds = self.listener.resume()
+        if seconds:
+            self._loop.call_later(seconds, self._resume_accepting)
+        else:
             self._accept()
 
     def _ignore_sockets(self) -> None:

@@ -45,6 +45,7 @@ cdef struct Session:
     bint touching            # KEYS: gat, gats
     bint warm                # KEYS: replies to the line's first keys are out already
     bint owes_error          # a revoked value's error line has not been sent yet
+    bint whole               # all its input is here: what is unfinished is an error and not waited for (a datagram)
     uint32_t exptime         # KEYS: for gat, store clock
     uint32_t tail            # VALUE: bytes of the closing CRLF seen
     int64_t remaining        # VALUE, SWALLOW: bytes still to come

@@ -6,36 +6,77 @@ The sockets belong to the caller.
 
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from cacheserver.config import Address, Config, address_text
+from cacheserver.config import Config, address_text
 from cacheserver.errors import StartError
 
 NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
+Bind = Callable[[int, int, int, tuple[Any, ...]], list[socket.socket]]
 
-def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> list[socket.socket]:
+
+class Stream(NamedTuple):
+    """A listening socket, and whether TLS is spoken there, if it is on at all."""
+
+    socket: socket.socket
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What a server is spoken to by."""
+
+    streams: list[Stream]
+    datagrams: list[list[socket.socket]]  # for each UDP address, one socket for each worker
+
+    def all(self) -> list[socket.socket]:
+        """Return every socket, those for UDP first."""
+        return [*itertools.chain.from_iterable(self.datagrams), *(each.socket for each in self.streams)]
+
+    def names(self, *, tls: bool = False) -> list[str]:
+        """Return each address once, as people write it; `tls`: whether TLS is on."""
+        return [
+            *(name(each.socket) + (" (TLS)" if tls and each.tls else "") for each in self.streams),
+            *(name(each[0]) + " (UDP)" for each in self.datagrams),
+        ]
+
+
+def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> Sockets:
     """Bind and listen wherever `config` says; non-blocking. Raises StartError, and leaves nothing open then.
 
     owner: (uid, gid) to give the file of a Unix socket to, for a server that changes its user later.
     """
-    with contextlib.ExitStack() as opened:
-        sockets: list[socket.socket] = []
+    streams: list[Stream] = []
+    datagrams: list[list[socket.socket]] = []
+    try:
+        for address in config.listen:
+            port = config.port if address.port is None else address.port
+            if port:
+                found = _bind_all(
+                    address.host, port, socket.SOCK_STREAM, lambda *where: [_tcp_socket(*where)]
+                )
+                streams += [Stream(each, address.tls) for (each,) in found]
         if config.unix_socket is not None:
-            sockets.append(opened.enter_context(_unix_socket(config.unix_socket, config.unix_mask)))
+            streams.append(Stream(_unix_socket(config.unix_socket, config.unix_mask), tls=False))
             if owner is not None:
                 os.chown(config.unix_socket, *owner)
-        else:
-            for address in config.listen:
-                for each in _tcp_sockets(address, config.port):
-                    sockets.append(opened.enter_context(each))
-        for each in sockets:
-            _listen(each, config.backlog)
-        opened.pop_all()
-    return sockets
+        for host in dict.fromkeys(each.host for each in config.udp_listen if config.udp_port):
+            datagrams += _bind_all(
+                host, config.udp_port, socket.SOCK_DGRAM, lambda *where: _udp_sockets(config.threads, *where)
+            )
+        for each in streams:
+            _listen(each.socket, config.backlog)
+    except BaseException:
+        close_sockets(Sockets(streams, datagrams).all())
+        raise
+    return Sockets(streams, datagrams)
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
@@ -63,28 +104,28 @@ def _listen(bound: socket.socket, backlog: int) -> None:
         raise _refused(name(bound), error) from None
 
 
-def _tcp_sockets(address: Address, default_port: int) -> list[socket.socket]:
-    """Bind every address the host stands for; a family this system lacks is passed over if another works."""
-    port = default_port if address.port is None else address.port
-    port = max(port, 0)  # -1: any free port
-    host = None if address.host == "*" else address.host
-    text = address_text(address.host, port)
+def _bind_all(host: str, port: int, kind: int, bind: Bind) -> list[list[socket.socket]]:
+    """Bind every address `host` stands for; a family this system lacks is passed over if another works.
+
+    port: -1: any free one.
+    """
+    port = max(port, 0)
+    text = address_text(host, port)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(None if host == "*" else host, port, type=kind, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise StartError(f"cannot listen on {text}: {why}; check the address after -l") from None
-    bound: list[socket.socket] = []
+    bound: list[list[socket.socket]] = []
     lacking: OSError | None = None
-    for family, kind, number, _, where in found:
+    for family, _, number, _, where in found:
         try:
-            bound.append(_tcp_socket(family, kind, number, where))
+            bound.append(bind(family, kind, number, where))
         except OSError as error:
             if error.errno in NO_SUCH_FAMILY:
                 lacking = error
                 continue
-            for each in bound:
-                each.close()
+            close_sockets([*itertools.chain.from_iterable(bound)])
             raise _refused(text, error) from None
     if not bound:
         assert lacking is not None
@@ -92,7 +133,32 @@ def _tcp_sockets(address: Address, default_port: int) -> list[socket.socket]:
     return bound
 
 
-def _tcp_socket(family: int, kind: int, number: int, where: tuple[object, ...]) -> socket.socket:
+def _udp_sockets(
+    workers: int, family: int, kind: int, number: int, where: tuple[Any, ...]
+) -> list[socket.socket]:
+    """Bind one address for each worker; the kernel deals each client's datagrams to always the same one."""
+    made: list[socket.socket] = []
+    try:
+        for _ in range(workers):
+            each = socket.socket(family, kind, number)
+            made.append(each)
+            each.setblocking(False)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # The first shares its address only after it has got it, so that no other server has it, too.
+            if len(made) > 1:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.bind(where)
+            if len(made) == 1 and workers > 1:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                where = each.getsockname()
+    except OSError:
+        close_sockets(made)
+        raise
+    return made
+
+
+def _tcp_socket(family: int, kind: int, number: int, where: tuple[Any, ...]) -> socket.socket:
     """Bind one TCP socket; the options are those every accepted connection shall inherit."""
     made = socket.socket(family, kind, number)
     try:
@@ -140,10 +206,10 @@ def _remove_dead_socket(path: str) -> None:
 
 def _refused(text: str, error: OSError) -> StartError:
     advice = {
-        errno.EADDRINUSE: "is another server running there? Stop it, or give another address by -p, -l or -s",
+        errno.EADDRINUSE: "is another server running there? Stop it, or choose another by -p, -U, -l or -s",
         errno.EADDRNOTAVAIL: "the address is not one of this machine; check -l",
         errno.EEXIST: "give -s a path that is free",
         errno.ENOENT: "the folder does not exist; make it, or check -s",
         errno.EACCES: "ports below 1024 and protected folders need root; -u then gives it up",
-    }.get(error.errno or 0, "check -p, -l and -s")
+    }.get(error.errno or 0, "check -p, -U, -l and -s")
     return StartError(f"cannot listen on {text}: {error.strerror or error}; {advice}")

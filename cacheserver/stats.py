@@ -54,6 +54,10 @@ OWN_FIELDS: Mapping[str, str] = {
     "conn_pinned_bytes": "pinned_bytes",
     "conn_output_bytes": "output_buf_bytes",
     "conn_budget_kicks": "budget_kicks",
+    "udp_datagrams": "udp_datagrams",
+    "udp_datagrams_dropped": "udp_dropped",
+    "udp_replies_too_large": "udp_too_large",
+    "udp_replies_unsent": "udp_unsent",
     "store_committed": "committed",
     "store_untouched": "untouched",
     "store_reserved": "reserved",
@@ -83,7 +87,8 @@ SLAB_FIELDS = _words(
 RESETTABLE = frozenset(COUNTERS) | _names(
     """
     conn_yields total_connections rejected_connections listen_disabled_num time_in_listen_disabled_us
-    budget_kicks pressure_kicks released_soft released_hard slab_reassign_rescues slabs_moved
+    budget_kicks pressure_kicks udp_datagrams udp_dropped udp_too_large udp_unsent
+    released_soft released_hard slab_reassign_rescues slabs_moved
     total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed crawler_reclaimed
     crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru direct_reclaims
     """

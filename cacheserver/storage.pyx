@@ -125,11 +125,16 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
     cdef uint64_t hash
     cdef Outcome outcome
     used[0] = 0
-    if n < <size_t>r.nbytes + 2 and r.length + <size_t>r.nbytes + 2 <= WHOLE_MAX:
+    if n < <size_t>r.nbytes + 2 and r.length + <size_t>r.nbytes + 2 <= WHOLE_MAX and not s.whole:
         return False
     hash = store_hash(e.store, r.key, r.nkey)
     if not store_fits(e.store, r.nkey, r.flags, r.nbytes):
         refuse_value(e, s, w, r, mode, hash, TOO_LARGE)
+        return True
+    if n < <size_t>r.nbytes + 2 and s.whole:
+        used[0] = n              # no item is reserved: nobody makes room with a datagram for what it does not hold
+        if not r.noreply:
+            put_line(w, REPLY_BAD_CHUNK)
         return True
     if n >= <size_t>r.nbytes + 2 and item_size(r.nkey, r.flags, r.nbytes) <= CHUNK_MAX:
         used[0] = nbytes + 2

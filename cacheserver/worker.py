@@ -1,7 +1,8 @@
-"""One worker: a thread with its own uvloop event loop, which watches one reactor and runs its housekeeping.
+"""One worker: a thread with its own uvloop event loop, which watches one reactor and some UDP sockets, and
+runs its housekeeping.
 
-Knows: the event loop, one reactor, callables to call at intervals. Must not know: what housekeeping does,
-other workers, the store, signals.
+Knows: the event loop, one reactor, UDP sockets, callables to call at intervals. Must not know: what
+housekeeping does, other workers, the store, signals.
 Threads: start(), call_soon_threadsafe(), drain(), stop(), join() may be called from any thread; everything
 the worker runs, the reactor included, runs on its own.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from cacheserver.net.datagram import Datagrams
 from cacheserver.net.reactor import Reactor
 
 log = logging.getLogger("cacheserver.worker")
@@ -28,7 +30,7 @@ Task = Callable[[], object]
 
 
 class Worker:
-    """A thread that serves one reactor until stop(), or until drain() has finished.
+    """A thread that serves one reactor, and `datagrams`, until stop(), or until drain() has finished.
 
     housekeeping: (interval in seconds, callable) pairs, called on the worker's thread; the reactor's own
     sweep is added. on_error: called once, on the worker's thread, with the first exception that escapes a
@@ -40,6 +42,7 @@ class Worker:
         name: str,
         reactor: Reactor,
         *,
+        datagrams: Sequence[Datagrams] = (),
         housekeeping: Sequence[tuple[float, Task]] = (),
         on_error: Callable[[BaseException], object],
     ) -> None:
@@ -47,6 +50,8 @@ class Worker:
             if interval <= 0:
                 raise ValueError(f"a housekeeping interval must be positive, not {interval} s")
         self.reactor = reactor
+        self._datagrams = tuple(datagrams)
+        self._unfinished: set[Datagrams] = set()
         self._housekeeping = [*housekeeping, (SWEEP_SECONDS, self._sweep)]
         self._on_error = on_error
         self._failed = False
@@ -110,6 +115,8 @@ class Worker:
         fd = self.reactor.fileno()
         try:
             loop.add_reader(fd, self.reactor.on_ready)
+            for each in self._datagrams:
+                loop.add_reader(each.fileno(), self._answer, each)
             for interval, task in self._housekeeping:
                 self._schedule(loop, interval, task)
             self._loop = loop
@@ -119,6 +126,7 @@ class Worker:
             self._report(error)
         finally:
             self._running.set()
+            self._close_datagrams(loop)
             loop.remove_reader(fd)
             self.reactor.close()
             loop.close()
@@ -134,7 +142,25 @@ class Worker:
     def _sweep(self) -> None:
         self.reactor.sweep(time.monotonic())
 
+    def _answer(self, datagrams: Datagrams, again: bool = False) -> None:
+        """Let a UDP socket have its turn; one that is in the middle of an answer gets the next by itself."""
+        assert self._loop is not None
+        if not again and datagrams in self._unfinished:
+            return
+        self._unfinished.discard(datagrams)
+        if datagrams.on_ready():
+            self._unfinished.add(datagrams)
+            self._loop.call_soon(self._answer, datagrams, True)
+
+    def _close_datagrams(self, loop: asyncio.AbstractEventLoop) -> None:
+        for each in self._datagrams:
+            if each.fileno() >= 0:
+                loop.remove_reader(each.fileno())
+                each.close()
+
     def _drain(self, deadline: float) -> None:
+        assert self._loop is not None
+        self._close_datagrams(self._loop)
         self.reactor.drain()
         self._end_when_drained(deadline)
 

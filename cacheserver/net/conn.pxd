@@ -102,8 +102,10 @@ cdef struct ReactorC:
     BudgetC *budgets[3]      # by kind
     long long bytes[3]       # by kind: what this reactor's connections hold of it
     long long side_bytes     # memory of connections that no budget counts: see conn_side()
-    double clock             # seconds since the first sweep; moved by sweep() only
+    double clock             # seconds the reactor has lived, at the begin of the batch or sweep that runs
     double swept             # the `now` of the last sweep; negative before the first
+    double swept_clock       # what `clock` was at the last sweep
+    long long swept_us       # net_now_us() at the last sweep, or when the reactor was made
     bint draining
     bint closed
     pthread_mutex_t lock     # guards inbox, ninbox, inbox_cap, inbox_shut, returned

@@ -29,6 +29,9 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void *buf, size_t n, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int shutdown(int fd, int how)
+    ctypedef unsigned int socklen_t
+    cdef struct sockaddr_storage:
+        pass
     int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
     int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SHUT_RDWR
 
@@ -41,6 +44,20 @@ cdef extern from *:
     static inline int net_accept(int fd) { return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
     """
     int net_accept(int fd) nogil
+
+# By hand, because their address is a transparent union in C and a plain pointer here.
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #define net_recvfrom(fd, buf, n, flags, from, nfrom) \
+        recvfrom(fd, buf, n, flags, (struct sockaddr *)(from), nfrom)
+    #define net_sendto(fd, buf, n, flags, to, nto) \
+        sendto(fd, buf, n, flags, (const struct sockaddr *)(to), nto)
+    """
+    ssize_t recvfrom "net_recvfrom"(int fd, void *buf, size_t n, int flags, sockaddr_storage *peer,
+                                    socklen_t *npeer) nogil
+    ssize_t sendto "net_sendto"(int fd, const void *buf, size_t n, int flags, const sockaddr_storage *peer,
+                                socklen_t npeer) nogil
 
 cdef extern from "<netinet/tcp.h>" nogil:
     int TCP_NODELAY, TCP_NOTSENT_LOWAT

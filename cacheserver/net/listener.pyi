@@ -7,10 +7,11 @@ class Listener:
     """Accepts for `sockets` (bound and listening) and deals the connections to `reactors` in turn. One
     thread.
 
-    max_conns: open connections over all reactors from which on a client is refused (1 or more).
-    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
-    the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
-    100 ms while it does not help.
+    max_conns: open connections over all reactors from which on a client is refused (1 or more), or, without
+    `refuse`, waits for another to leave.
+    on_pause(seconds): called when a client must wait: for a place, or because the system has no file
+    descriptor or buffer left (`full` tells which). The owner stops watching the sockets, and after that time
+    calls resume(). The time is 10 ms for a place; else it doubles from 10 to 100 ms while it does not help.
     """
 
     @property
@@ -19,12 +20,15 @@ class Listener:
     def reactors(self) -> tuple[Reactor, ...]: ...
     @property
     def paused(self) -> bool: ...
+    @property
+    def full(self) -> bool: ...
     def __init__(
         self,
         sockets: Sequence[socket],
         reactors: Sequence[Reactor],
         *,
         max_conns: int,
+        refuse: bool = True,
         on_pause: Callable[[float], object] | None = None,
     ) -> None: ...
     def accept_ready(self, index: int) -> int:
@@ -35,8 +39,9 @@ class Listener:
         (see on_pause).
         """
 
-    def resume(self) -> None:
-        """Accept again after a pause; harmless otherwise."""
+    def resume(self) -> float:
+        """Accept again after a pause; harmless otherwise. Returns 0, or the seconds after which to call
+        again, because there still is no place."""
 
     def stop(self) -> None:
         """Accept nothing more, for good. The sockets stay the owner's to close."""

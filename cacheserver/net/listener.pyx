@@ -50,20 +50,23 @@ cdef void refuse(int fd) noexcept nogil:
 cdef class Listener:
     """Accepts for `sockets` (bound, listening, non-blocking) and deals the connections to `reactors` in turn.
 
-    max_conns: open connections over all reactors from which on a client is refused (1 or more).
-    on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
-    the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
-    100 ms while it does not help.
+    max_conns: open connections over all reactors from which on a client is refused (1 or more), or, without
+    `refuse`, waits for another to leave.
+    on_pause(seconds): called when a client must wait: for a place, or because the system has no file
+    descriptor or buffer left (`full` tells which). The owner stops watching the sockets, and after that time
+    calls resume(). The time is 10 ms for a place; else it doubles from 10 to 100 ms while it does not help.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
     cdef readonly bint paused
+    cdef readonly bint full
     cdef object on_pause
     cdef int *fds
     cdef ReactorC **targets
     cdef uint32_t ntargets
     cdef uint32_t turn
     cdef long long max_conns
+    cdef bint refuse
     cdef bint stopped
     cdef double pause
     cdef uint64_t paused_at
@@ -73,20 +76,21 @@ cdef class Listener:
     cdef uint64_t disabled_us
 
     def __init__(self, sockets: Sequence[socket], reactors: Sequence[Reactor], *, max_conns: int,
-                 on_pause: Callable[[float], object] | None = None) -> None:
+                 refuse: bool = True, on_pause: Callable[[float], object] | None = None) -> None:
         cdef Reactor reactor
         if self.fds != NULL:
             raise RuntimeError("a listener is set up once")
-        if not sockets or not reactors:
-            raise ValueError("a listener needs at least one socket and one reactor")
+        if not reactors:
+            raise ValueError("a listener needs at least one reactor")
         if max_conns < 1:
             raise ValueError(f"max_conns must be 1 or more, not {max_conns}")
         self.sockets = tuple(sockets)
         self.reactors = tuple(reactors)
         self.max_conns = max_conns
+        self.refuse = refuse
         self.on_pause = on_pause
         self.pause = PAUSE_FIRST
-        self.fds = <int *>calloc(len(self.sockets), sizeof(int))
+        self.fds = <int *>calloc(len(self.sockets) + 1, sizeof(int))
         self.targets = <ReactorC **>calloc(len(self.reactors), sizeof(ReactorC *))
         if self.fds == NULL or self.targets == NULL:
             raise MemoryError("no memory for a listener")
@@ -109,15 +113,22 @@ cdef class Listener:
         (see on_pause).
         """
         cdef int fd, accepted, error = 0
+        cdef double seconds
         if not 0 <= index < len(self.sockets):
             raise IndexError(f"socket {index} of {len(self.sockets)}")
         if self.paused or self.stopped:
+            return 0
+        if not self.refuse and self.no_place():
+            self.full = True
+            self.begin_pause(PAUSE_FIRST)
             return 0
         fd = self.fds[index]
         with nogil:
             accepted = self.accept_all(fd, &error)
         if error:
-            self.begin_pause()
+            seconds = self.pause
+            self.pause = min(seconds * 2, PAUSE_LAST)
+            self.begin_pause(seconds)
         elif accepted:
             self.pause = PAUSE_FIRST
         return accepted
@@ -125,6 +136,8 @@ cdef class Listener:
     cdef int accept_all(self, int listening, int *exhausted) noexcept nogil:
         cdef int fd, tries, accepted = 0
         for tries in range(ACCEPT_MAX):
+            if not self.refuse and self.no_place():
+                break            # whether somebody waits is seen when the socket is ready again
             fd = net_accept(listening)
             if fd >= 0:
                 accepted += 1
@@ -137,13 +150,18 @@ cdef class Listener:
             # Anything else (ECONNABORTED, EINTR, EPROTO, a network's own error) concerns one connection only.
         return accepted
 
-    cdef void place(self, int fd) noexcept nogil:
-        """Refuse a connection, or give it to the next reactor."""
+    cdef bint no_place(self) noexcept nogil:
+        """Whether as many connections are open as there may be."""
         cdef long long open = 0
         cdef uint32_t i
         for i in range(self.ntargets):
             open += net_atomic_get(&self.targets[i].open)
-        if open >= self.max_conns:
+        return open >= self.max_conns
+
+    cdef void place(self, int fd) noexcept nogil:
+        """Refuse a connection, or give it to the next reactor."""
+        cdef uint32_t i
+        if self.no_place():
             self.rejected += 1
             refuse(fd)
             return
@@ -154,25 +172,30 @@ cdef class Listener:
         else:
             self.rejected += 1
 
-    cdef int begin_pause(self) except -1:
-        cdef double seconds = self.pause
+    cdef int begin_pause(self, double seconds) except -1:
         self.paused = True
         self.paused_at = now_us()
         self.disabled += 1
-        self.pause = min(seconds * 2, PAUSE_LAST)
         if self.on_pause is not None:
             self.on_pause(seconds)
         return 0
 
-    def resume(self) -> None:
-        """Accept again after a pause; harmless otherwise."""
+    def resume(self) -> float:
+        """Accept again after a pause; harmless otherwise. Returns 0, or the seconds after which to call
+        again, because there still is no place."""
+        if self.full and self.no_place():
+            return PAUSE_FIRST
+        self.end_pause()
+        return 0.0
+
+    cdef void end_pause(self) noexcept:
         if self.paused:
-            self.paused = False
+            self.paused = self.full = False
             self.disabled_us += now_us() - self.paused_at
 
     def stop(self) -> None:
         """Accept nothing more, for good. The sockets stay the owner's to close."""
-        self.resume()
+        self.end_pause()
         self.stopped = True
 
     def counters(self) -> dict[str, int]:

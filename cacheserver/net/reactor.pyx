@@ -34,7 +34,7 @@ from cacheserver.net.linux cimport (
     net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
 from cacheserver.net.park cimport Parked, park, park_free
-from cacheserver.net.serve cimport TURN_US, end_drained, feed_carry, serve, settle
+from cacheserver.net.serve cimport TURN_US, clock_set, end_drained, feed_carry, serve, settle
 
 log = logging.getLogger("cacheserver.net")
 
@@ -48,9 +48,14 @@ cdef void sweep(ReactorC *r, double now, double timeout) noexcept nogil:
     cdef uint32_t i = r.count
     cdef Conn *c
     cdef double idle
-    if r.swept >= 0 and now > r.swept:
-        r.clock += now - r.swept
+    if r.swept < 0:
+        clock_set(r)
+        r.swept_clock = r.clock
+    elif now > r.swept:
+        r.swept_clock += now - r.swept
     r.swept = now
+    r.swept_us = net_now_us()
+    r.clock = r.swept_clock
     while i > 0:
         i -= 1
         c = r.table[i]
@@ -63,6 +68,8 @@ cdef void sweep(ReactorC *r, double now, double timeout) noexcept nogil:
         elif c.flags & CLOSING:
             if idle >= CLOSING_SECONDS:
                 conn_destroy(r, c)
+        elif c.flags & (RESUME | COMMAND) and not c.flags & UNSENT:
+            pass                 # it is the server that lets the client wait
         elif timeout > 0 and idle >= timeout:
             r.idle_kicks += 1
             conn_destroy(r, c)
@@ -142,6 +149,7 @@ cdef class Reactor:
             raise OSError(errno, "cannot watch the reactor's own eventfd")
         for kind in range(KINDS):
             budget_join(self.c.budgets[kind], 1)
+        self.c.swept_us = net_now_us()
         self.c.closed = False
         self.c.inbox_shut = False
 

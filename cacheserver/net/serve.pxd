@@ -9,6 +9,7 @@ from cacheserver.net.conn cimport Conn, ReactorC
 cdef enum:
     TURN_US = 2000           # microseconds of one wake-up for connections the engine paused, and for commands
 
+cdef void clock_set(ReactorC *r) noexcept nogil
 cdef void serve(ReactorC *r) noexcept nogil
 cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n, uint32_t first) noexcept nogil
 cdef void feed_carry(ReactorC *r, Conn *c) noexcept nogil

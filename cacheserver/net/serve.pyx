@@ -29,6 +29,11 @@ cdef enum:
     LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
 
 
+cdef void clock_set(ReactorC *r) noexcept nogil:
+    """Bring the clock up to date. Sweeps are too far apart to tell who has been idle for a second or two."""
+    r.clock = r.swept_clock + <double>(net_now_us() - r.swept_us) / 1000000
+
+
 cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n,
                  uint32_t first) noexcept nogil:
     """Do as the engine said after a feed: keep the unconsumed `rest`, queue the output from span `first`
@@ -59,6 +64,7 @@ cdef void feed_carry(ReactorC *r, Conn *c) noexcept nogil:
     cdef const char *input = c.carry if n else r.input
     cdef Feed answer
     c.flags &= ~<uint32_t>RESUME
+    c.last = r.clock             # what it asked for is being done: that is not idling
     answer = engine_feed(r.engine, &c.session, input, n, &used, &r.out)
     settle(r, c, answer, input + used, n - used, first)
 
@@ -193,6 +199,7 @@ cdef void serve(ReactorC *r) noexcept nogil:
     cdef int n, i
     cdef size_t limit
     engine_tick(r.engine)
+    clock_set(r)
     n = epoll_wait(r.epoll_fd, r.events, EVENTS_MAX, 0)
     r.resume.head = r.resume.tail = NULL
     limit = INPUT_ALONE if n == 1 else INPUT_SHARED

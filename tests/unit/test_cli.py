@@ -46,6 +46,8 @@ def test_addresses_add_up_over_commas_and_flags() -> None:
 
 def test_suboptions() -> None:
     assert parsed("-o", "idle_timeout=30").idle_timeout == 30
+    assert not parsed("-o", "idle_timeout=30,no_maxconns_fast").maxconns_fast
+    assert parsed("-o", "no_maxconns_fast", "-o", "maxconns_fast").maxconns_fast
 
 
 def test_what_has_no_meaning_here_is_named_once_with_the_reason() -> None:
@@ -70,7 +72,13 @@ def test_what_has_no_meaning_here_is_named_once_with_the_reason() -> None:
         (["-k"], "locked"),
         (["-e", "/dev/shm/x"], "memory file"),
         (["-Y", "/etc/x"], "authentication"),
-        (["-U", "11211"], "UDP"),
+        (["-U", "65536"], "65535"),
+        (["-l", "proto[binary]:127.0.0.1"], "not served"),
+        (["-l", "proto[smtp]:127.0.0.1"], "'smtp'"),
+        (["-l", "notls:"], "-l"),
+        (["-o", "no_maxconns_fast=1"], "takes no value"),
+        (["-o", "no_idle_timeout"], "no_idle_timeout"),
+        (["-s", "/tmp/x", "-l", "127.0.0.1", "-p", "0"], "nothing is left to listen on"),
         (["-o", "ext_path=/x:1G"], "flash"),
         (["--enable-ssl"], "TLS"),
         (["-p", "port"], "'port' is not a whole number"),
@@ -139,6 +147,21 @@ def test_the_version_is_told_on_stdout(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_unix_socket_needs_no_port() -> None:
     assert parsed("-s", "/tmp/x", "-p", "0").unix_socket == "/tmp/x"
+
+
+def test_a_unix_socket_takes_the_place_of_tcp_unless_an_address_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CACHESERVER_LISTEN", "10.9.8.7")
+    assert parsed("-s", "/tmp/x").listen == ()
+    assert parsed("-s", "/tmp/x", "-U", "5").udp_listen == (Address("10.9.8.7", None),)
+    both = parsed("-s", "/tmp/x", "-l", "10.0.0.1")
+    assert (both.listen, both.unix_socket) == ((Address("10.0.0.1", None),), "/tmp/x")
+
+
+def test_udp_needs_no_tcp() -> None:
+    config = parsed("-p", "0", "-U", "11211")
+    assert (config.port, config.udp_port, config.udp_listen) == (0, 11211, config.listen)
 
 
 def test_an_error_of_the_command_line_is_raised_for_programs() -> None:

@@ -46,6 +46,7 @@ class FakeServer:
             Part(curr_connections=3, bytes_read=1000, read_buf_bytes=400, pending_bytes=11),
             Part(curr_connections=4, bytes_read=2000, read_buf_bytes=400, pending_bytes=22),
         ]
+        self.datagrams = [Part(bytes_read=30, udp_dropped=6)]
         self.listener = Part(total_connections=50, rejected_connections=2, accepting_conns=1)
         small = {"chunk_size": 96, "total_pages": 1, "number": 2, "mem_requested": 130, "get_hits": 70}
         self.snapshot: dict[str, Any] = {
@@ -150,7 +151,8 @@ def test_stats_sums_the_workers_and_prefers_their_count_to_the_store_s(commands:
         "curr_connections": "7",
         "max_connections": "2000",
         "total_connections": "50",
-        "bytes_read": "3000",
+        "bytes_read": "3030",
+        "udp_datagrams_dropped": "6",
         "read_buf_bytes": "800",
         "threads": "2",
         "evictions": "9",

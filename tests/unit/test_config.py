@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,14 @@ def test_bad_item_sizes(text: str) -> None:
         ("[fe80::1]:11212,10.0.0.1:5", [("fe80::1", 11212), ("10.0.0.1", 5)]),
         ("*", [("*", None)]),
         ("a, b", [("a", None), ("b", None)]),
+        ("notls:a,b", [("a", None, False), ("b", None, True)]),
+        ("notls:[::1]:5", [("::1", 5, False)]),
+        ("notls:::1", [("::1", None, False)]),
+        ("tag[x]:proto[ascii]:notls:a:5", [("a", 5, False)]),
+        ("proto[negotiating]:*", [("*", None, True)]),
     ],
 )
-def test_addresses(text: str, expected: list[tuple[str, int | None]]) -> None:
+def test_addresses(text: str, expected: list[Any]) -> None:
     assert addresses(text) == tuple(Address(*each) for each in expected)
 
 
@@ -83,9 +89,21 @@ def test_settings_are_written_as_memcached_writes_them() -> None:
         "binding_protocol": "auto-negotiate",
         "item_size_max": "1048576",
         "idle_timeout": "0",
+        "maxconns_fast": "yes",
         "flush_enabled": "yes",
         "shutdown_command": "no",
     }
+
+
+def test_settings_name_where_the_server_listens() -> None:
+    settings = Config(unix_socket="/x", udp_port=7, maxconns_fast=False).settings()
+    assert settings == settings | {
+        "domain_socket": "/x",
+        "inter": "NULL",
+        "udpport": "7",
+        "maxconns_fast": "no",
+    }
+    assert Config(listen=addresses("notls:a,b:5")).settings()["inter"] == "notls:a,b:5"
 
 
 def test_the_environment_changes_the_default_address_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +116,8 @@ def flag_table() -> list[str]:
     """The README's table of flags, made from the knobs."""
     rows = ["| flag | meaning | default |", "|---|---|---|"]
     for name, spec in knobs().items():
-        flags = ", ".join(f"`{flag}`" for flag in spec.flags) or f"`-o {name}`"
+        names = spec.flags or ((f"-o {name}",) if spec.parse else (f"-o {name}", f"-o no_{name}"))
+        flags = ", ".join(f"`{flag}`" for flag in names)
         value = f" `{spec.metavar}`" if spec.metavar else ""
         rows.append(f"| {flags}{value} | {spec.help} | {default_text(name) or 'off'} |")
     return rows

@@ -72,6 +72,36 @@ def test_client_beyond_the_limit_is_told_so_and_a_place_set_free_is_given_again(
     close([*clients, late])
 
 
+def test_client_beyond_the_limit_waits_for_a_place_where_none_is_refused(
+    rig: Any, listening: socket.socket
+) -> None:
+    pauses: list[float] = []
+    listener = Listener([listening], [rig.reactor], max_conns=2, refuse=False, on_pause=pauses.append)
+    clients = connect(listening, 2)
+    assert listener.accept_ready(0) == 2
+    assert not listener.paused  # nobody waits yet
+    clients += connect(listening, 1)
+    assert listener.accept_ready(0) == 0
+    assert listener.full
+    assert listener.resume() == 0.01
+    counters = listener.counters()
+    assert (counters["accepting_conns"], counters["listen_disabled_num"]) == (0, 1)
+    rig.pump_all()
+    clients[0].close()
+    rig.pump(lambda: rig.reactor.connections == 1)
+    assert listener.resume() == 0
+    assert listener.accept_ready(0) == 1
+    clients[2].send(b"get a\r\n")
+    rig.pump_all()
+    assert clients[2].recv(100) == b"END\r\n"
+    counters = listener.counters()
+    assert (counters["accepting_conns"], counters["listen_disabled_num"]) == (1, 1)
+    assert counters["rejected_connections"] == 0
+    assert counters["time_in_listen_disabled_us"] > 0
+    assert pauses == [0.01]
+    close(clients)
+
+
 def test_accepting_pauses_when_files_are_spent_and_then_takes_up_those_who_waited(
     rig: Any, listening: socket.socket, spent_files: Any
 ) -> None:
@@ -122,6 +152,6 @@ def test_bad_arguments_are_refused(rig: Any, listening: socket.socket) -> None:
     with pytest.raises(ValueError, match="max_conns"):
         Listener([listening], [rig.reactor], max_conns=0)
     with pytest.raises(ValueError, match="at least one"):
-        Listener([], [rig.reactor], max_conns=1)
+        Listener([listening], [], max_conns=1)
     with pytest.raises(IndexError):
         Listener([listening], [rig.reactor], max_conns=1).accept_ready(1)
