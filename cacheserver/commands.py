@@ -69,6 +69,10 @@ class MonitorLike(Protocol):
     def status(self) -> StatusLike: ...
 
 
+class ClusterLike(Protocol):
+    def answer(self, arguments: list[bytes]) -> bytes: ...
+
+
 class ServerParts(Protocol):
     """The server as the commands see it; `started` is a time.monotonic() value."""
 
@@ -86,6 +90,8 @@ class ServerParts(Protocol):
     def monitor(self) -> MonitorLike: ...
     @property
     def started(self) -> float: ...
+    @property
+    def cluster(self) -> ClusterLike: ...
     def stop(self) -> None: ...
 
 
@@ -127,6 +133,7 @@ class Commands:
             b"verbosity": self._set_verbosity,
             b"cache_memlimit": self._cache_memlimit,
             b"shutdown": self._shutdown,
+            b"config": lambda arguments: server.cluster.answer(arguments),
         }
         self._kinds: dict[bytes, Callable[[], bytes]] = {
             b"settings": self._settings,

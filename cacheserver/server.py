@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 import uvloop
 
 from cacheserver import __version__, process
+from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
 from cacheserver.engine import Engine, store_clock
@@ -37,6 +38,7 @@ from cacheserver.worker import Worker
 log = logging.getLogger("cacheserver")
 
 MIB = 1 << 20
+DEFAULT_PORT = 11211  # of the cluster's servers, where neither --cluster nor -p says
 DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes less than 2 s
 JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
@@ -122,6 +124,7 @@ class Server:
             self.store, holders, lambda: self._buffers.unsent.used, self._housekeeping.pay_soon
         )
         self._handle: Registration | None = None
+        self.cluster = Cluster(config.cluster, config.port if config.port > 0 else DEFAULT_PORT)
         self._failure: BaseException | None = None
         self._stopping = False
         commands = Commands(self)
@@ -174,6 +177,7 @@ class Server:
         for worker in self.workers:
             worker.start()
         self._housekeeping.start()
+        self.cluster.start()
         self._accept()
 
     def _accept(self) -> None:
@@ -250,6 +254,7 @@ class Server:
                 log.error("%s does not end", worker.name)
 
     def _shutdown(self) -> None:
+        self.cluster.stop()
         self._housekeeping.stop()
         if self._handle is not None:
             self._shrinker.unregister(self._own_monitor, self._handle)
