@@ -91,7 +91,7 @@ class Cluster:
             self._stopped.wait(RESOLVE_SECONDS)
 
     def _expanded(self) -> list[Node]:
-        """Return all addresses of the one entry. Each is its own host name: clients tell nodes apart by it."""
+        """Return all addresses of the one entry, each its own host name: clients tell nodes apart by it."""
         host, port = self._entries[0]
         return [(address, address, port) for address in self._addresses(host)]
 
@@ -142,7 +142,7 @@ def lookup(host: str) -> list[str]:
 
 
 def config_reply(version: int, nodes: Sequence[Node]) -> bytes:
-    """Return the whole reply. Lines of the block end with LF alone; its length does not count the last CRLF."""
+    """Return the whole reply. The block's lines end with LF alone; its length is without the last CRLF."""
     listed = " ".join(f"{host}|{address}|{port}" for host, address, port in nodes)
     block = f"{version}\n{listed}\n".encode()
     return b"CONFIG cluster 0 %d\r\n%b\r\nEND\r\n" % (len(block), block)
