@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from cacheserver import __version__, stats
+from cacheserver import PROTOCOL_VERSION, __version__, stats
 
 OK = b"OK\r\n"
 ERROR = b"ERROR\r\n"
@@ -174,6 +174,7 @@ class Commands:
                 *stats.picked(("conn_yields", *stats.STORE_FIELDS), now),
                 *stats.own_rows(now),
                 *pressure_rows(status),
+                ("cacheserver_version", __version__),
             ]
         )
 
@@ -183,7 +184,7 @@ class Commands:
             ("pid", os.getpid()),
             ("uptime", int(self._monotonic() - self._server.started)),
             ("time", int(self._wall())),
-            ("version", __version__),
+            ("version", PROTOCOL_VERSION),
             ("libevent", "none"),
             ("pointer_size", 64),
             ("rusage_user", seconds_text(used.ru_utime)),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import uvloop
 
-from cacheserver import __version__, process
+from cacheserver import PROTOCOL_VERSION, __version__, process
 from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
@@ -97,7 +97,8 @@ class Server:
         limit = self._first_look().limit
         self.store = _store(config, limit)
         self.engines = [
-            Engine(self.store, flush_enabled=config.flush, version=__version__) for _ in range(config.threads)
+            Engine(self.store, flush_enabled=config.flush, version=PROTOCOL_VERSION)
+            for _ in range(config.threads)
         ]
         self._buffers = Buffers(limit, config.max_item)
         self.reactors = [

@@ -83,8 +83,8 @@ class Worker:
         return True
 
     def drain(self, deadline: float) -> None:
-        """Serve the connections that are open for another half second (or half the time there is), then answer
-        what is in flight, close each that waits for a new request, and end the thread; at once where none is.
+        """Serve the open connections for another half second (or half the time there is), then answer what is
+        in flight, close each that waits for a new request, and end the thread; at once where there is none.
 
         deadline: a time.monotonic() value at which the thread ends with whatever is still open.
         """

@@ -137,7 +137,7 @@ def ketama(servers: list[Server]) -> Cluster:
 
 def rendezvous(servers: list[Server]) -> Cluster:
     addresses = [(HOST, port_of(server)) for server in servers]
-    client = HashClient(addresses, ignore_exc=True, retry_attempts=0, timeout=5, encoding="utf-8")
+    client = HashClient(addresses, ignore_exc=True, retry_attempts=0, timeout=5, default_noreply=False)
 
     def get(key: str) -> Any:
         value = client.get(key)
