@@ -180,6 +180,9 @@ def test_a_wrong_address_is_one_line_and_status_1(address: str) -> None:
         ["-S"],
         ["-e", "/tmp/memory"],
         ["-B", "binary"],
+        ["--cluster", ""],
+        ["--cluster", "one,two|three"],
+        ["--cluster", "one:0"],
     ],
     ids=" ".join,
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.clients.tools import BIG_RANDOM, past, port_of, require_module
-from tests.servers import HOST, Server, command, free_port
+from tests.servers import HOST, REPLACEMENT, Server, command, free_port
 from tests.wire import Wire
 
 
@@ -85,6 +85,7 @@ async def test_emcache_introspects(server: Server) -> None:
         assert await client.get(b"key") is None
 
 
+@pytest.mark.skipif("memcached" in REPLACEMENT, reason="memcached knows no cluster")
 async def test_emcache_discovers_the_servers_of_the_cluster() -> None:
     require_module("emcache")
     ports = [free_port(), free_port()]

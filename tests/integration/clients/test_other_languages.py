@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.clients.tools import address_of, run_script
 from tests.requirements import missing, require_tool
-from tests.servers import Server, serving
+from tests.servers import REPLACEMENT, Server, serving
 
 NODE_MODULES = "CACHESERVER_TEST_NODE_MODULES"
 GEMS = "CACHESERVER_TEST_GEMS"
@@ -32,6 +32,7 @@ def test_the_npm_package_memcached(server: Server, node_modules: str) -> None:
     assert steps == [*NODE_STEPS, "flush"]
 
 
+@pytest.mark.skipif("memcached" in REPLACEMENT, reason="memcached knows no cluster")
 def test_the_npm_package_memcached_reads_the_list_of_a_cluster(node_modules: str) -> None:
     nodes = "10.0.0.1|10.0.0.1|11211 10.0.0.2|10.0.0.2|11212"
     with serving("--cluster", "10.0.0.1:11211,10.0.0.2:11212") as told:
