@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from cacheserver import __version__, stats
+from cacheserver import PROTOCOL_VERSION, __version__, stats
 from cacheserver.desk import Job
 
 OK = b"OK\r\n"
@@ -70,6 +70,10 @@ class MonitorLike(Protocol):
     def status(self) -> StatusLike: ...
 
 
+class ClusterLike(Protocol):
+    def answer(self, arguments: list[bytes]) -> bytes: ...
+
+
 class ServerParts(Protocol):
     """The server as the commands see it; `started` is a time.monotonic() value."""
 
@@ -89,6 +93,8 @@ class ServerParts(Protocol):
     def monitor(self) -> MonitorLike: ...
     @property
     def started(self) -> float: ...
+    @property
+    def cluster(self) -> ClusterLike: ...
     def stop(self) -> None: ...
 
 
@@ -130,6 +136,7 @@ class Commands:
             b"verbosity": self._set_verbosity,
             b"cache_memlimit": self._cache_memlimit,
             b"shutdown": self._shutdown,
+            b"config": lambda arguments: server.cluster.answer(arguments),
         }
         self._kinds: dict[bytes, Callable[[], bytes]] = {
             b"settings": self._settings,
@@ -173,6 +180,7 @@ class Commands:
                 *stats.picked(("conn_yields", *stats.STORE_FIELDS), now),
                 *stats.own_rows(now),
                 *pressure_rows(status),
+                ("cacheserver_version", __version__),
             ]
         )
 
@@ -182,7 +190,7 @@ class Commands:
             ("pid", os.getpid()),
             ("uptime", int(self._monotonic() - self._server.started)),
             ("time", int(self._wall())),
-            ("version", __version__),
+            ("version", PROTOCOL_VERSION),
             ("libevent", "none"),
             ("pointer_size", 64),
             ("rusage_user", seconds_text(used.ru_utime)),

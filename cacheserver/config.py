@@ -122,6 +122,19 @@ def _address(text: str) -> Address:
     return Address(host, number(1, 65535)(port) if port else None, tls)
 
 
+def cluster(text: str) -> tuple[Address, ...]:
+    """Parse a comma-separated list of servers, `host`, `host:port` or `[ipv6]:port`, each named once."""
+    nodes = addresses(text)
+    for host, _, tls in nodes:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
+            raise ValueError(f"{host!r} is not a host name or IP address")
+        if not tls:
+            raise ValueError("notls: is a prefix for -l")
+    if len(set(nodes)) < len(nodes):
+        raise ValueError(f"{text!r} names a server twice")
+    return nodes
+
+
 def _path(text: str) -> str:
     if not text:
         raise ValueError("the path is empty")
@@ -307,6 +320,14 @@ class Config:
         stat="shutdown_command",
         show=_yes_no,
         help="allow the shutdown command",
+    )
+    cluster: tuple[Address, ...] = knob(
+        "--cluster",
+        default=(),
+        metavar="<hosts>",
+        parse=cluster,
+        shown="none",
+        help="servers that `config get cluster` names: a comma list of host[:port], or one DNS name for all",
     )
     prefix_delimiter: str | None = knob(
         "-D",

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 
 import uvloop
 
-from cacheserver import __version__, process
+from cacheserver import PROTOCOL_VERSION, __version__, process
+from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
 from cacheserver.desk import Desk
@@ -38,6 +39,7 @@ from cacheserver.worker import Worker
 log = logging.getLogger("cacheserver")
 
 MIB = 1 << 20
+DEFAULT_PORT = 11211  # of the cluster's servers, where neither --cluster nor -p says
 DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes less than 2 s
 JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
@@ -97,7 +99,8 @@ class Server:
         limit = self._first_look().limit
         self.store = _store(config, limit)
         self.engines = [
-            Engine(self.store, flush_enabled=config.flush, version=__version__) for _ in range(config.threads)
+            Engine(self.store, flush_enabled=config.flush, version=PROTOCOL_VERSION)
+            for _ in range(config.threads)
         ]
         self._buffers = Buffers(limit, config.max_item)
         self.desk = Desk()
@@ -135,6 +138,7 @@ class Server:
             self.store, holders, lambda: self._buffers.unsent.used, self._housekeeping.pay_soon
         )
         self._handle: Registration | None = None
+        self.cluster = Cluster(config.cluster, config.port if config.port > 0 else DEFAULT_PORT)
         self._failure: BaseException | None = None
         self._stopping = False
         commands = Commands(self)
@@ -187,6 +191,7 @@ class Server:
         for worker in self.workers:
             worker.start()
         self._housekeeping.start()
+        self.cluster.start()
         self._accept()
 
     def _accept(self) -> None:
@@ -269,6 +274,7 @@ class Server:
         self.desk.join(JOIN_SECONDS)
 
     def _shutdown(self) -> None:
+        self.cluster.stop()
         self._housekeeping.stop()
         if self._handle is not None:
             self._shrinker.unregister(self._own_monitor, self._handle)

@@ -25,6 +25,7 @@ log = logging.getLogger("cacheserver.worker")
 
 SWEEP_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.01
+DRAIN_SERVE_SECONDS = 0.5
 
 Task = Callable[[], object]
 
@@ -87,7 +88,8 @@ class Worker:
         return True
 
     def drain(self, deadline: float) -> None:
-        """Answer what is in flight, close each connection that waits for a new request, then end the thread.
+        """Serve the open connections for another half second (or half the time there is), then answer what is
+        in flight, close each that waits for a new request, and end the thread; at once where there is none.
 
         deadline: a time.monotonic() value at which the thread ends with whatever is still open.
         """
@@ -159,9 +161,13 @@ class Worker:
                 each.close()
 
     def _drain(self, deadline: float) -> None:
-        assert self._loop is not None
-        self._close_datagrams(self._loop)
-        self.reactor.drain()
+        # A connection closed while its next request is on the way is reset, which looks like a broken server;
+        # in this time clients notice that new connections are refused, and `version` still answers.
+        loop = self._loop
+        assert loop is not None
+        self._close_datagrams(loop)
+        left = deadline - time.monotonic()
+        loop.call_later(max(0.0, min(DRAIN_SERVE_SECONDS, left / 2)), self.reactor.drain)
         self._end_when_drained(deadline)
 
     def _end_when_drained(self, deadline: float) -> None:

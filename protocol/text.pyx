@@ -218,10 +218,8 @@ cdef Parsed read_flush(Request *r, const char *p, const char *end) noexcept nogi
         return refuse(r, REPLY_BAD_EXPTIME, r.noreply, 0)
     return GOT_REQUEST
 
-cdef Parsed read_bare(Request *r, Op op, const char *p, const char *end) noexcept nogil:
-    """version, quit: no arguments."""
-    if token_start(p, end) != end:
-        return refuse(r, REPLY_ERROR, False, 0)
+cdef Parsed read_bare(Request *r, Op op) noexcept nogil:
+    """version, quit: arguments are not looked at."""
     r.op = op
     r.noreply = False
     return GOT_REQUEST
@@ -266,7 +264,7 @@ cdef Parsed read_line(Request *r, const char *line, const char *end) noexcept no
         if memcmp(line, b"incr", 4) == 0: return read_argument(r, OP_INCR, word, end)
         if memcmp(line, b"decr", 4) == 0: return read_argument(r, OP_DECR, word, end)
         if memcmp(line, b"gats", 4) == 0: return read_gat(r, OP_GATS, word, end)
-        if memcmp(line, b"quit", 4) == 0: return read_bare(r, OP_QUIT, word, end)
+        if memcmp(line, b"quit", 4) == 0: return read_bare(r, OP_QUIT)
     elif n == 5:
         if memcmp(line, b"touch", 5) == 0: return read_argument(r, OP_TOUCH, word, end)
     elif n == 6:
@@ -275,7 +273,7 @@ cdef Parsed read_line(Request *r, const char *line, const char *end) noexcept no
     elif n == 7:
         if memcmp(line, b"replace", 7) == 0: return read_storage(r, OP_REPLACE, word, end)
         if memcmp(line, b"prepend", 7) == 0: return read_storage(r, OP_PREPEND, word, end)
-        if memcmp(line, b"version", 7) == 0: return read_bare(r, OP_VERSION, word, end)
+        if memcmp(line, b"version", 7) == 0: return read_bare(r, OP_VERSION)
     elif n == 9:
         if memcmp(line, b"flush_all", 9) == 0: return read_flush(r, word, end)
     return read_command(r, line, word, end)

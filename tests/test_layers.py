@@ -46,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.config": {"cacheserver.cpus"},
     "cacheserver.process": {"cacheserver.errors"},
     "cacheserver.sockets": {"cacheserver.config", "cacheserver.errors"},
+    "cacheserver.cluster": {"cacheserver.config"},
     "cacheserver.stats": set(),
     "cacheserver.desk": set(),
     "cacheserver.commands": {"cacheserver", "cacheserver.stats", "cacheserver.desk"},

@@ -78,6 +78,25 @@ def test_sigterm_stops_accepting_and_answers_what_is_in_flight() -> None:
 
 
 @not_memcached
+def test_version_is_answered_while_the_server_drains() -> None:
+    """Proxies and cluster clients take a server that resets a probe for a broken one."""
+    with serving("-t", "2") as server:
+        asking = [server.connect() for _ in range(4)]
+        half = server.connect()
+        half.send(b"set key 0 0 10\r\n12345")
+        server.signal(signal.SIGTERM)
+        assert wait_for(lambda: refuses(server), 1.0)
+        for wire in asking * 3:
+            assert wire.ask(b"version\r\n").startswith(b"VERSION ")
+        half.send(b"67890\r\nversion\r\n")
+        assert half.read_line() == b"STORED"
+        assert half.read_line().startswith(b"VERSION ")
+        for wire in (*asking, half):
+            assert wire.read_to_end() == b""
+        assert server.wait(5) == 0
+
+
+@not_memcached
 def test_sigterm_does_not_wait_for_clients_that_never_finish() -> None:
     with serving() as server:
         half = server.connect()
@@ -161,6 +180,9 @@ def test_a_wrong_address_is_one_line_and_status_1(address: str) -> None:
         ["-S"],
         ["-e", "/tmp/memory"],
         ["-B", "binary"],
+        ["--cluster", ""],
+        ["--cluster", "one,two|three"],
+        ["--cluster", "one:0"],
     ],
     ids=" ".join,
 )

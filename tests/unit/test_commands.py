@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cacheserver import __version__, stats
+from cacheserver import PROTOCOL_VERSION, __version__, stats
 from cacheserver.commands import Commands, seconds_text
 
 
@@ -144,7 +144,8 @@ def test_stats_sums_the_workers_and_prefers_their_count_to_the_store_s(commands:
     expected = {
         "uptime": "60",
         "time": "1800000000",
-        "version": __version__,
+        "version": PROTOCOL_VERSION,
+        "cacheserver_version": __version__,
         "cmd_get": "110",
         "get_hits": "77",
         "store_no_memory": "3",

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from cacheserver.config import Address, Config, addresses, default_text, item_size, knobs, number, octal_mask
+from cacheserver.config import (
+    Address,
+    Config,
+    addresses,
+    cluster,
+    default_text,
+    item_size,
+    knobs,
+    number,
+    octal_mask,
+)
 from cacheserver.cpus import usable_cpus
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -177,3 +187,16 @@ def test_a_v1_quota_counts_also_where_a_container_sees_only_its_own_part(cgroups
     assert cgroups.cpus() == 2
     cgroups.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n")
     assert cgroups.cpus() == 16
+
+
+def test_servers_of_a_cluster() -> None:
+    parsed = cluster("cache-0.cache:11211,10.0.0.1,[::1]:5,::2")
+    assert parsed == (("cache-0.cache", 11211), ("10.0.0.1", None), ("::1", 5), ("::2", None))
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "a,", "*", "a|b", "a b", "a:0", "a:65536", "a:x", "-a", "a,b,a", "[::1", "a" * 254, "é"]
+)
+def test_bad_servers_of_a_cluster(text: str) -> None:
+    with pytest.raises(ValueError, match=r"address|whole number|twice"):
+        cluster(text)

@@ -1,27 +1,16 @@
-"""Stock memcached clients over a real socket: they must not notice which server they talk to.
-
-Knows: pymemcache, aiomcache and libmemcached's conformance test, each used as its own documentation shows.
-"""
+"""pymemcache over a real socket: it must not notice which server it talks to."""
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 from collections.abc import Iterator
 
-import aiomcache
 import pytest
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
 from pymemcache.exceptions import MemcacheClientError, MemcacheServerError
 
-from tests.requirements import require_tool
+from tests.integration.clients.tools import port_of
 from tests.servers import HOST, Server
-
-
-def port_of(server: Server) -> int:
-    assert isinstance(server.address, tuple)
-    return server.address[1]
 
 
 @pytest.fixture
@@ -136,60 +125,3 @@ def test_pymemcache_pools_and_hashes(server: Server) -> None:
     ring = HashClient([(HOST, port_of(server))], timeout=5)
     assert ring.get_many(["key", "absent"]) == {"key": b"value"}
     ring.close()
-
-
-async def test_aiomcache_does_every_operation(server: Server) -> None:
-    client = aiomcache.Client(HOST, port_of(server), pool_size=4)
-    try:
-        assert await client.set(b"key", b"value", exptime=100)
-        assert await client.get(b"key") == b"value"
-        assert await client.get(b"absent") is None
-        assert not await client.add(b"key", b"x")
-        assert await client.replace(b"key", b"other")
-        assert await client.append(b"key", b">")
-        assert await client.prepend(b"key", b"<")
-        value, unique = await client.gets(b"key")
-        assert value == b"<other>"
-        assert unique is not None
-        assert await client.cas(b"key", b"swapped", unique)
-        assert not await client.cas(b"key", b"again", unique)
-        assert await client.multi_get(b"key", b"absent") == (b"swapped", None)
-        assert await client.set(b"n", b"9")
-        assert await client.incr(b"n") == 10
-        assert await client.decr(b"n", 4) == 6
-        assert await client.touch(b"key", 100)
-        assert await client.delete(b"key")
-        assert not await client.delete(b"key")
-        assert (await client.version()).count(b".") == 2
-        assert (await client.stats())[b"curr_items"] is not None
-        await client.flush_all()
-        assert await client.get(b"n") is None
-    finally:
-        await client.close()
-
-
-async def test_aiomcache_many_tasks_share_the_connections(server: Server) -> None:
-    client = aiomcache.Client(HOST, port_of(server), pool_size=8)
-
-    async def work(number: int) -> None:
-        for turn in range(20):
-            key, value = b"key%d" % number, b"%d.%d" % (number, turn) * 100
-            await client.set(key, value)
-            assert await client.get(key) == value
-
-    try:
-        await asyncio.gather(*(work(number) for number in range(50)))
-    finally:
-        await client.close()
-
-
-def test_memccapable_passes_all_ascii_tests(server: Server) -> None:
-    memccapable = require_tool("memccapable")
-    argv = [memccapable, "-a", "-h", HOST, "-p", str(port_of(server)), "-t", "10"]
-    done = subprocess.run(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
-    )
-    verdicts = [line for line in done.stdout.splitlines() if line.startswith("ascii ")]
-    assert len(verdicts) >= 20, done.stdout
-    assert [line for line in verdicts if not line.endswith("[pass]")] == [], done.stdout
-    assert done.returncode == 0, done.stdout
