@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
 from cacheserver.store.item cimport HEADER, Item, handle_t, item_flags, item_value
-from cacheserver.store.lru cimport lru_touch
+from cacheserver.store.lru cimport lru_use
 from cacheserver.store.marks cimport Sight, fill_sight
 from cacheserver.store.operations cimport (
     EXISTS,
@@ -72,7 +72,7 @@ cdef handle_t write_digits(StoreC *s, Shard *sh, uint64_t hash, handle_t h, uint
     if n < it.nbytes:
         memset(text + n, 0x20, it.nbytes - n)
         n = it.nbytes
-    lru_touch(it, sh.now)
+    lru_use(it, sh.now)
     if n == it.nbytes and it.refs == 0:
         memcpy(item_value(it), text, n)
         it.cas = next_cas(s, sh)

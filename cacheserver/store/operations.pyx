@@ -26,7 +26,7 @@ from cacheserver.store.item cimport (
     item_size,
     item_value,
 )
-from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink
+from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
     atomic_set,
@@ -192,7 +192,7 @@ cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
     if put.mode == PUT_ADD:
         if old == 0:
             return STORED
-        lru_touch(item_at(sh.arena, old), sh.now)
+        lru_use(item_at(sh.arena, old), sh.now)
         return NOT_STORED
     if put.mode != PUT_CAS:
         return STORED if old else NOT_STORED

@@ -73,7 +73,9 @@ class Store:
         now: int = 1,
         tolerant: bool = False,
     ) -> str:
-        """`mode`: set add replace append prepend cas; `tolerant`: a lower cas than the item's stores a stale value.
+        """`mode`: set add replace append prepend cas.
+
+        tolerant: in mode cas a number below the item's stores the value, too, but as a stale one.
 
         Returns STORED, NOT_STORED, EXISTS, NOT_FOUND, TOO_LARGE or NO_MEMORY.
         """
