@@ -1,6 +1,6 @@
 """Where the meta commands of this server, which gives the replies of memcached 1.6.45, differ from 1.6.18.
 
-Knows: a table as in `known_differences`, for the exchanges of the two meta modules. Replies are normalised:
+Knows: a table as in `known_differences`, for the exchanges of the meta modules. Replies are normalised:
 see `conversation`. Where this server means to differ from both versions, the reason says so.
 """
 

@@ -17,14 +17,15 @@ import pytest
 from tests.integration.conversation import Conversation, hold, shorten
 from tests.integration.exchanges import A, Exchange, put, talk, well_formed
 from tests.integration.exchanges_malformed import malformed
-from tests.integration.exchanges_meta import meta
+from tests.integration.exchanges_meta import meta_reads
 from tests.integration.exchanges_meta_malformed import meta_malformed
+from tests.integration.exchanges_meta_writes import meta_writes
 from tests.integration.known_differences import KNOWN_DIFFERENCES as CLASSIC_DIFFERENCES
 from tests.integration.known_differences_meta import META_DIFFERENCES
 from tests.requirements import missing
 from tests.servers import Server, reference, serving
 
-EXCHANGES = well_formed() + malformed() + meta() + meta_malformed()
+EXCHANGES = well_formed() + malformed() + meta_reads() + meta_writes() + meta_malformed()
 KNOWN_DIFFERENCES = CLASSIC_DIFFERENCES | META_DIFFERENCES
 REFERENCE_VERSION = b"1.6.18"  # the version the table of differences is about
 
