@@ -1,10 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The engine: see engine.pxd. Storage commands are in storage, the get family in retrieval; here is the rest, and the loop."""
+"""The engine: see engine.pxd. Storage commands are in storage, the get family in retrieval, the meta commands in meta; here is
+the rest, and the loop."""
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
+from cacheserver.meta cimport answer_meta
 from cacheserver.output cimport Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room
 from cacheserver.retrieval cimport answer_line
 from cacheserver.session cimport (
@@ -13,8 +15,9 @@ from cacheserver.session cimport (
     store_exptime,
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
+from cacheserver.store.arithmetic cimport store_arith
 from cacheserver.store.operations cimport (
-    NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_arith, store_delete, store_flush, store_flush_later, store_hash,
+    NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_delete, store_flush, store_flush_later, store_hash,
     store_tick, store_touch, store_unpin,
 )
 from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
@@ -25,8 +28,8 @@ from protocol.reply cimport (
     REPLY_NOT_FOUND, REPLY_OK, REPLY_TOUCHED, put_number,
 )
 from protocol.request cimport (
-    BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_APPEND, OP_CAS, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL,
-    OP_GAT, OP_GATS, OP_GETS, OP_INCR, OP_PREPEND, OP_QUIT, OP_VERSION, Parsed, Request,
+    BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL, OP_GAT, OP_GATS, OP_GETS,
+    OP_INCR, OP_MG, OP_MS, OP_QUIT, OP_VERSION, Parsed, Request,
 )
 from protocol.text cimport parse
 
@@ -45,7 +48,7 @@ cdef enum:
 COUNTER_NAMES = (
     "cmd_get", "cmd_set", "cmd_touch", "cmd_flush", "get_hits", "get_misses", "get_expired", "delete_hits",
     "delete_misses", "incr_hits", "incr_misses", "decr_hits", "decr_misses", "cas_hits", "cas_misses", "cas_badval",
-    "touch_hits", "touch_misses", "store_too_large", "store_no_memory",
+    "touch_hits", "touch_misses", "store_too_large", "store_no_memory", "cmd_meta",
 )
 
 
@@ -166,8 +169,7 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
         if feed == FEED_PAUSED:
             used[0] = stop - p
         return feed
-    if r.op <= OP_CAS:
-        e.heavy = r.op == OP_APPEND or r.op == OP_PREPEND
+    if r.op <= OP_MS:
         wait[0] = not store_block(e, s, w, r, p + r.length, n - r.length, used)
         used[0] = 0 if wait[0] else used[0] + r.length
         return FEED_MORE
@@ -183,7 +185,10 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
         buffer_put(&s.command, r.line, r.nline)
         s.mode = COMMAND
         return FEED_COMMAND
-    simple(e, w, r)
+    if r.op >= OP_MG:
+        answer_meta(e, w, r)
+    else:
+        simple(e, w, r)
     return FEED_MORE
 
 

@@ -38,14 +38,32 @@ from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_END, VALUE_HEAD_MAX, put_crl
 from protocol.request cimport KEY_MAX, next_key
 
 cdef enum:
-    INLINE_MAX = 2048        # bytes of value that are copied to the reply; larger ones are sent from where they lie
     BATCH = 16               # keys hashed and prefetched ahead in a multiget
+
+
+cdef bint answer_value(EngineC *e, Writer *w, View *v) noexcept nogil:
+    """Write a value and its CRLF, for which the caller has made room up to INLINE_MAX, and end the view; False if memory for
+    the reply is out."""
+    cdef uint64_t pin
+    if v.nbytes > INLINE_MAX:
+        pin = store_pin(e.store, v)
+        if pin:
+            writer_close_run(w)
+            add_span(w.out, v.value, 0, v.nbytes, pin)
+            put_crlf(&w.out.text)
+            return True
+        if not writer_room(w, v.nbytes + 2):
+            store_done(v)
+            return False
+    buffer_put(&w.out.text, v.value, v.nbytes)
+    store_done(v)
+    put_crlf(&w.out.text)
+    return True
 
 
 cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
     """Look one key up and write its VALUE, if any; False if memory for the reply is out."""
     cdef View v
-    cdef uint64_t pin
     if not writer_room(w, VALUE_HEAD_MAX + INLINE_MAX + 2):
         return False
     # gat counts as a touch and not as a get, as in memcached.
@@ -58,20 +76,7 @@ cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const cha
     if s.touching:
         store_view_expire(&v, s.exptime)
     put_value(&w.out.text, key, nkey, v.flags, v.nbytes, s.with_cas, v.cas)
-    if v.nbytes > INLINE_MAX:
-        pin = store_pin(e.store, &v)
-        if pin:
-            writer_close_run(w)
-            add_span(w.out, v.value, 0, v.nbytes, pin)
-            put_crlf(&w.out.text)
-            return True
-        if not writer_room(w, v.nbytes + 2):
-            store_done(&v)
-            return False
-    buffer_put(&w.out.text, v.value, v.nbytes)
-    store_done(&v)
-    put_crlf(&w.out.text)
-    return True
+    return answer_value(e, w, &v)
 
 
 cdef void roll_back(EngineC *e, Writer *w, const Writer *mark, size_t text, uint32_t nspans, size_t nbytes) noexcept nogil:

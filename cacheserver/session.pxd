@@ -6,9 +6,11 @@ command line are given up by session_close(). Threads: an EngineC, and the sessi
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from cacheserver.store.operations cimport Put
 from cacheserver.store.receive cimport Reservation
 from cacheserver.store.shard cimport StoreC
 from protocol.buffer cimport WriteBuffer
+from protocol.request cimport Echo
 
 cdef enum:
     OUTPUT_PAUSE = 1048576   # bytes of reply for one session in one feed before FEED_PAUSED
@@ -35,12 +37,13 @@ cdef enum:
     CMD_GET, CMD_SET, CMD_TOUCH, CMD_FLUSH, GET_HITS, GET_MISSES, GET_EXPIRED, DELETE_HITS, DELETE_MISSES
     INCR_HITS, INCR_MISSES, DECR_HITS, DECR_MISSES, CAS_HITS, CAS_MISSES, CAS_BADVAL, TOUCH_HITS, TOUCH_MISSES
     STORE_TOO_LARGE, STORE_NO_MEMORY
+    CMD_META
     COUNTERS
 
 cdef struct Session:
     uint8_t mode
-    uint8_t storing          # VALUE: which PutMode
     bint noreply             # VALUE
+    bint is_meta             # VALUE: of ms, with `echo`
     bint with_cas            # KEYS: gets, gats
     bint touching            # KEYS: gat, gats
     bint warm                # KEYS: replies to the line's first keys are out already
@@ -49,7 +52,8 @@ cdef struct Session:
     uint32_t exptime         # KEYS: for gat, store clock
     uint32_t tail            # VALUE: bytes of the closing CRLF seen
     int64_t remaining        # VALUE, SWALLOW: bytes still to come
-    uint64_t cas             # VALUE
+    Put put                  # VALUE
+    Echo echo                # VALUE
     Reservation reservation  # VALUE
     WriteBuffer command      # COMMAND: the line for Python
 

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""set, add, replace, append, prepend, cas: a line and its data block, whole or in pieces, into the store.
+"""set, add, replace, append, prepend, cas, and ms: a line and its data block, whole or in pieces, into the store.
 
 Knows: protocol and store, as a part of the engine. Must not know: sockets. Threads: the worker's.
 """

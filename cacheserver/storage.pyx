@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from cacheserver.meta cimport put_stored, read_terms
 from cacheserver.output cimport Writer, put_line
 from cacheserver.session cimport (
     CARRY_MAX,
@@ -35,6 +36,7 @@ from cacheserver.store.operations cimport (
     STORED,
     TOO_LARGE,
     Outcome,
+    Put,
     PutMode,
     store_drop,
     store_fits,
@@ -60,7 +62,7 @@ from protocol.reply cimport (
     REPLY_STORED,
     REPLY_TOO_LARGE,
 )
-from protocol.request cimport OP_ADD, OP_APPEND, OP_PREPEND, OP_REPLACE, OP_SET, Request
+from protocol.request cimport OP_ADD, OP_APPEND, OP_MS, OP_PREPEND, OP_REPLACE, OP_SET, Request
 
 cdef enum:
     WHOLE_MAX = 4096         # bytes of line and data block that are waited for rather than received into an item
@@ -78,21 +80,30 @@ cdef PutMode put_mode(uint32_t op) noexcept nogil:
     return PUT_PREPEND if op == OP_PREPEND else PUT_CAS
 
 
-cdef void put_outcome(EngineC *e, Writer *w, PutMode mode, Outcome outcome, bint noreply) noexcept nogil:
-    """Count a storage command and answer it."""
+cdef inline void plain_terms(Request *r, Put *put) noexcept nogil:
+    """The terms of a classic storage command."""
+    put.mode = put_mode(r.op)
+    put.clearing = put.mode == PUT_SET
+    put.compare = r.number
+    put.tolerant = put.comparing = put.creating = put.encoded = put.numbered = False
+
+
+cdef void count_outcome(EngineC *e, PutMode mode, Outcome outcome) noexcept nogil:
     e.counters[CMD_SET] += outcome != TOO_LARGE and outcome != NO_MEMORY
     if outcome == STORED:
         e.counters[CAS_HITS] += mode == PUT_CAS
     elif outcome == EXISTS:
-        e.counters[CAS_BADVAL] += 1
+        e.counters[CAS_BADVAL] += mode == PUT_CAS
     elif outcome == NOT_FOUND:
         e.counters[CAS_MISSES] += 1
     elif outcome == TOO_LARGE:
         e.counters[STORE_TOO_LARGE] += 1
     elif outcome == NO_MEMORY:
         e.counters[STORE_NO_MEMORY] += 1
-    if noreply:
-        return
+
+
+cdef void put_outcome(Writer *w, Outcome outcome) noexcept nogil:
+    """Answer a classic storage command."""
     if outcome == STORED:
         put_line(w, REPLY_STORED)
     elif outcome == NOT_STORED:
@@ -107,12 +118,21 @@ cdef void put_outcome(EngineC *e, Writer *w, PutMode mode, Outcome outcome, bint
         put_line(w, REPLY_NO_MEMORY)
 
 
-cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, PutMode mode, uint64_t hash,
+cdef void end_block(EngineC *e, Writer *w, Request *r, const Put *put, Outcome outcome) noexcept nogil:
+    """Count a storage command that came to an end while its line was at hand, and answer it."""
+    count_outcome(e, put.mode, outcome)
+    if r.op == OP_MS:
+        put_stored(w, &r.meta.echo, r.key, r.nkey, put, outcome, r.noreply)
+    elif not r.noreply:
+        put_outcome(w, outcome)
+
+
+cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, const Put *put, uint64_t hash,
                        Outcome why) noexcept nogil:
     """The value cannot be stored: say so, drop its bytes, and leave no stale one behind."""
-    if mode == PUT_SET:
+    if put.clearing:
         store_drop(e.store, hash, r.key, r.nkey, e.now)
-    put_outcome(e, w, mode, why, r.noreply)
+    end_block(e, w, r, put, why)
     s.mode = SWALLOW
     s.remaining = r.nbytes + 2
 
@@ -120,16 +140,22 @@ cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, PutMode mo
 cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char *block, size_t n,
                       size_t *used) noexcept nogil:
     """A storage line with `n` bytes after it. False: wait for more bytes; else `used` of them are done with."""
-    cdef PutMode mode = put_mode(r.op)
-    cdef uint32_t nbytes = <uint32_t>r.nbytes, exptime = store_exptime(e, r.exptime)
+    cdef Put put
+    cdef uint32_t nbytes = <uint32_t>r.nbytes, exptime
     cdef uint64_t hash
     cdef Outcome outcome
     used[0] = 0
     if n < <size_t>r.nbytes + 2 and r.length + <size_t>r.nbytes + 2 <= WHOLE_MAX and not s.whole:
         return False
+    if r.op == OP_MS:
+        read_terms(r, &put)
+    else:
+        plain_terms(r, &put)
+    e.heavy = put.mode == PUT_APPEND or put.mode == PUT_PREPEND
+    exptime = store_exptime(e, r.exptime)
     hash = store_hash(e.store, r.key, r.nkey)
     if not store_fits(e.store, r.nkey, r.flags, r.nbytes):
-        refuse_value(e, s, w, r, mode, hash, TOO_LARGE)
+        refuse_value(e, s, w, r, &put, hash, TOO_LARGE)
         return True
     if n < <size_t>r.nbytes + 2 and s.whole:
         used[0] = n              # no item is reserved: nobody makes room with a datagram for what it does not hold
@@ -139,38 +165,55 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
     if n >= <size_t>r.nbytes + 2 and item_size(r.nkey, r.flags, r.nbytes) <= CHUNK_MAX:
         used[0] = nbytes + 2
         if block[nbytes] != 0x0d or block[nbytes + 1] != 0x0a:
-            if not r.noreply:
+            if r.op == OP_MS or not r.noreply:
                 put_line(w, REPLY_BAD_CHUNK)
             return True
-        if mode == PUT_APPEND or mode == PUT_PREPEND:
-            outcome = store_extend(e.store, mode, hash, r.key, r.nkey, block, nbytes, e.now)
+        if e.heavy:
+            outcome = store_extend(e.store, &put, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, e.now)
         else:
-            outcome = store_put(e.store, mode, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, r.number, e.now)
-        put_outcome(e, w, mode, outcome, r.noreply)
+            outcome = store_put(e.store, &put, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, e.now)
+        end_block(e, w, r, &put, outcome)
         return True
     if r.length + <size_t>r.nbytes + 2 <= CARRY_MAX and \
             not store_may_reserve(e.store, item_size(r.nkey, r.flags, r.nbytes)):
         return False             # the connection's own buffer, which has a bound of its own, must do
     outcome = store_reserve(e.store, hash, r.key, r.nkey, r.flags, exptime, nbytes, e.now, &s.reservation)
     if outcome != STORED:
-        refuse_value(e, s, w, r, mode, hash, outcome)
+        refuse_value(e, s, w, r, &put, hash, outcome)
         return True
     s.mode = VALUE
-    s.storing = mode
+    s.put = put
+    s.is_meta = r.op == OP_MS
+    if s.is_meta:
+        s.echo = r.meta.echo
     s.noreply = r.noreply
-    s.cas = r.number
     s.remaining = nbytes
     s.tail = 0
     return True
 
 
+cdef void end_value(EngineC *e, Session *s, Writer *w) noexcept nogil:
+    """A value that came in pieces is complete: make it visible and answer."""
+    cdef char key[256]           # the item may be gone before the reply is written
+    cdef uint32_t nkey = s.reservation.item.nkey
+    cdef Outcome outcome
+    memcpy(key, item_key(s.reservation.item), nkey)
+    outcome = store_commit(e.store, &s.reservation, &s.put, e.now)
+    count_outcome(e, s.put.mode, outcome)
+    s.mode = LINE
+    if s.is_meta:
+        put_stored(w, &s.echo, key, nkey, &s.put, outcome, s.noreply)
+    elif not s.noreply:
+        put_outcome(w, outcome)
+
+
 cdef void give_up_value(EngineC *e, Session *s) noexcept nogil:
     """The reservation has been revoked: let go of the memory now, answer when the conversation goes on."""
     cdef Item *it = s.reservation.item
-    if s.storing == PUT_SET:
+    if s.put.clearing:
         store_drop(e.store, s.reservation.hash, item_key(it), it.nkey, e.now)
     store_abandon(e.store, &s.reservation)
-    s.owes_error = not s.noreply
+    s.owes_error = s.is_meta or not s.noreply
     e.counters[STORE_NO_MEMORY] += 1
     s.mode = SWALLOW
     s.remaining += 2 - s.tail
@@ -179,7 +222,6 @@ cdef void give_up_value(EngineC *e, Session *s) noexcept nogil:
 cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t n) noexcept nogil:
     """Bytes of a data block that goes to an item; returns how many were used."""
     cdef size_t used = <size_t>s.remaining if <int64_t>n > s.remaining else n
-    cdef Outcome outcome
     cdef bint good = True
     if store_is_revoked(&s.reservation):
         give_up_value(e, s)
@@ -196,12 +238,10 @@ cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t 
         used += 1
     if not good:
         store_abandon(e.store, &s.reservation)
-        if not s.noreply:
+        if s.is_meta or not s.noreply:
             put_line(w, REPLY_BAD_CHUNK)
         s.mode = SWALLOW
         s.remaining = 2 - s.tail
     elif s.tail == 2:
-        outcome = store_commit(e.store, &s.reservation, <PutMode>s.storing, s.cas, e.now)
-        put_outcome(e, w, <PutMode>s.storing, outcome, s.noreply)
-        s.mode = LINE
+        end_value(e, s, w)
     return used

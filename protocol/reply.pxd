@@ -1,20 +1,24 @@
 # cython: language_level=3
-"""Every byte that goes out: the fixed lines of the classic protocol, numbers, and the heads of values.
+"""Every byte that goes out: the fixed lines, numbers, the heads of values, and the codes and flags of meta replies.
 
 Knows: the wording and the widest form of each reply. Must not know: why a reply is given, sockets, the store.
 Memory: the fixed lines are constants of the program; everything else is written into the caller's WriteBuffer, in
-which the caller has reserved LINE_REPLY_MAX or VALUE_HEAD_MAX bytes beforehand. Nothing here allocates or fails.
+which the caller has reserved LINE_REPLY_MAX, VALUE_HEAD_MAX or META_HEAD_MAX bytes beforehand. Nothing here allocates or
+fails.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from protocol.base64 cimport base64_encode
 from protocol.buffer cimport WriteBuffer
+from protocol.request cimport Echo
 
 cdef enum:
     NUMBER_MAX = 20          # digits of 2**64 - 1
     LINE_REPLY_MAX = 96      # bytes: no fixed line and no number line is longer
     VALUE_HEAD_MAX = 320     # bytes: "VALUE ", a key of KEY_MAX, flags, length, cas, CRLF
+    META_HEAD_MAX = 640      # bytes: "VA <bytes>", a key of KEY_MAX in base64, an opaque, every flag there is, CRLF
 
 cdef enum Status:
     # The order is that of `lines` below; reply.pyx refuses to be imported if they drift apart.
@@ -26,6 +30,17 @@ cdef enum Status:
     REPLY_BAD_DELTA
     REPLY_BAD_CHUNK          # a data block without its CRLF
     REPLY_NON_NUMERIC        # incr, decr of something else than a number
+    REPLY_DUPLICATE_FLAG     # meta commands
+    REPLY_UNKNOWN_FLAG
+    REPLY_BAD_FLAG           # ma: any of the mistakes around
+    REPLY_MANY_FLAGS
+    REPLY_BAD_TOKEN
+    REPLY_LONG_OPAQUE
+    REPLY_BAD_KEY            # no base64
+    REPLY_BAD_INITIAL
+    REPLY_BAD_STEP
+    REPLY_BAD_SET_MODE
+    REPLY_BAD_ARITHMETIC_MODE
     REPLY_TOO_LARGE
     REPLY_NO_MEMORY
     REPLY_NO_MEMORY_READING  # no room to answer a get
@@ -55,6 +70,17 @@ cdef extern from *:
         PROTOCOL_LINE("CLIENT_ERROR invalid numeric delta argument"),
         PROTOCOL_LINE("CLIENT_ERROR bad data chunk"),
         PROTOCOL_LINE("CLIENT_ERROR cannot increment or decrement non-numeric value"),
+        PROTOCOL_LINE("CLIENT_ERROR duplicate flag"),
+        PROTOCOL_LINE("CLIENT_ERROR invalid flag"),
+        PROTOCOL_LINE("CLIENT_ERROR invalid or duplicate flag"),
+        PROTOCOL_LINE("CLIENT_ERROR options flags are too long"),
+        PROTOCOL_LINE("CLIENT_ERROR bad token in command line format"),
+        PROTOCOL_LINE("CLIENT_ERROR opaque token too long"),
+        PROTOCOL_LINE("CLIENT_ERROR error decoding key"),
+        PROTOCOL_LINE("CLIENT_ERROR invalid numeric initial value"),
+        PROTOCOL_LINE("CLIENT_ERROR invalid numeric delta value"),
+        PROTOCOL_LINE("CLIENT_ERROR invalid mode for ms M token"),
+        PROTOCOL_LINE("CLIENT_ERROR invalid mode for ma M token"),
         PROTOCOL_LINE("SERVER_ERROR object too large for cache"),
         PROTOCOL_LINE("SERVER_ERROR out of memory storing object"),
         PROTOCOL_LINE("SERVER_ERROR out of memory writing get response"),
@@ -146,3 +172,60 @@ cdef inline void put_version(WriteBuffer *b, const char *version, size_t n) noex
     memcpy(b.data + b.len + 8, version, n)
     b.len += 8 + n
     put_crlf(b)
+
+cdef inline void put_code(WriteBuffer *b, const char *code) noexcept nogil:
+    """Write the two letters that begin a meta reply: HD, EN, NF ..."""
+    memcpy(b.data + b.len, code, 2)
+    b.len += 2
+
+cdef inline void put_size(WriteBuffer *b, uint64_t nbytes) noexcept nogil:
+    """Write " <bytes>": what follows the code of a reply with a value."""
+    b.data[b.len] = 0x20
+    b.len += 1
+    put_u64(b, nbytes)
+
+cdef inline void put_mark(WriteBuffer *b, char letter) noexcept nogil:
+    """Write " <letter>": W, X or Z, or the beginning of a return flag."""
+    b.data[b.len] = 0x20
+    b.data[b.len + 1] = letter
+    b.len += 2
+
+cdef inline void put_flag(WriteBuffer *b, char letter, uint64_t value) noexcept nogil:
+    """Write the return flag " <letter><number>"."""
+    put_mark(b, letter)
+    put_u64(b, value)
+
+cdef inline void put_unlimited(WriteBuffer *b) noexcept nogil:
+    """Write the return flag t of an item that never expires."""
+    memcpy(b.data + b.len, b" t-1", 4)
+    b.len += 4
+
+cdef inline void put_key(WriteBuffer *b, const char *key, uint32_t nkey, bint encoded) noexcept nogil:
+    """Write a key of at most KEY_MAX bytes as it is, or in base64."""
+    if encoded:
+        b.len += base64_encode(key, nkey, b.data + b.len)
+    else:
+        memcpy(b.data + b.len, key, nkey)
+        b.len += nkey
+
+cdef inline void put_key_flag(WriteBuffer *b, const char *key, uint32_t nkey, bint encoded) noexcept nogil:
+    """Write the return flag " k<key>", with " b" behind it where the key is in base64."""
+    put_mark(b, 0x6b)
+    put_key(b, key, nkey, encoded)
+    if encoded:
+        put_mark(b, 0x62)
+
+cdef inline void put_opaque(WriteBuffer *b, const Echo *echo) noexcept nogil:
+    """Write the return flag " O<token>"."""
+    b.data[b.len] = 0x20
+    memcpy(b.data + b.len + 1, echo.opaque, echo.nopaque)
+    b.len += 1 + echo.nopaque
+
+cdef inline void put_echo(WriteBuffer *b, const Echo *echo, const char *key, uint32_t nkey, bint encoded) noexcept nogil:
+    """Write what every meta reply repeats, a miss included: the opaque token and the key."""
+    cdef uint32_t i
+    for i in range(echo.nreturns):
+        if echo.returns[i] == 0x4f:
+            put_opaque(b, echo)
+        elif echo.returns[i] == 0x6b:
+            put_key_flag(b, key, nkey, encoded)

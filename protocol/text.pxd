@@ -24,6 +24,7 @@ cdef Parsed parse(const char *buf, size_t n, Request *r) noexcept nogil
 #                    touch            key, nkey, exptime
 #                    flush_all        has_exptime, exptime (0 without one)
 #                    command          line, nline
+#                    meta commands    see protocol/meta.pxd
 #   GOT_KEYS       op (OP_GET or OP_GETS), noreply (False), key, nkey, keys, nkeys, length == n. The line goes on: the
 #                  last token of `keys` may be unfinished, and its last byte may be the CR of the line's end.
 #   BAD_REQUEST    error, nerror, noreply, swallow, close, length. With `noreply` the error is not to be sent.

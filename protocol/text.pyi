@@ -14,4 +14,8 @@ def parse_request(data: ReadableBuffer) -> tuple[ParsedName, dict[str, Any]]:
     Spans become bytes, flags become bools. NEED_DATA has no fields; BAD_REQUEST has error (None: no reply),
     noreply, swallow (bytes), close and length; the others have op, noreply and length (bytes) and what the
     operation needs: see protocol/text.pxd.
+
+    Meta commands have `encoded` (the key was in base64). All but me and mn have `flags` (the letters seen,
+    sorted), `returns` (those the reply shows, in the order of the request), `opaque` where there is one, and
+    under its letter each flag that carries a number or a mode.
     """

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The classic text grammar, as memcached 1.6.45 reads it.
+"""The classic text grammar, as memcached 1.6.45 reads it; the words of two letters are the meta grammar's.
 
 A line ends with LF, a CR before it is dropped; tokens are separated by spaces only, so a tab or a NUL is a byte of a
 key. The functions below take `p`, the first unread byte, and `end`, the end of the line's content.
@@ -12,75 +12,23 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from protocol.reply cimport (
-    REPLY_BAD_DELETE, REPLY_BAD_DELTA, REPLY_BAD_EXPTIME, REPLY_BAD_FORMAT, REPLY_ERROR, Status, lines,
-)
+from protocol.meta cimport read_meta
+from protocol.reply cimport REPLY_BAD_DELETE, REPLY_BAD_DELTA, REPLY_BAD_EXPTIME, REPLY_BAD_FORMAT, REPLY_ERROR
 from protocol.request cimport (
     BAD_REQUEST, GOT_KEYS, GOT_REQUEST, KEY_MAX, KEYS_MAX, LINE_MAX, NEED_DATA,
     OP_ADD, OP_APPEND, OP_CAS, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL, OP_GAT, OP_GATS, OP_GET, OP_GETS,
-    OP_INCR, OP_PREPEND, OP_QUIT, OP_REPLACE, OP_SET, OP_TOUCH, OP_VERSION,
-    Op, Parsed, Request,
+    OP_INCR, OP_MA, OP_MD, OP_ME, OP_MG, OP_MN, OP_MS, OP_PREPEND, OP_QUIT, OP_REPLACE, OP_SET, OP_TOUCH, OP_VERSION,
+    Meta, Op, Parsed, Request, has_flag,
 )
+from protocol.tokens cimport NBYTES_MAX, SP, key_end, refuse, take_i32, take_u64, token_end, token_start
 
 cdef enum:
-    SP = 0x20
     LF = 0x0a
     CR = 0x0d
     BINARY = 0x80            # first byte of a request in the binary protocol, which this server does not speak
-    NBYTES_MAX = 2147483645  # largest data block a line may announce: with its CRLF it still fits 31 bits
 
 
-# Tokens ---------------------------------------------------------------------------------------------------------
-
-cdef inline const char *token_start(const char *p, const char *end) noexcept nogil:
-    """Step over spaces; `end` if nothing else is left."""
-    while p < end and p[0] == SP:
-        p += 1
-    return p
-
-cdef inline const char *token_end(const char *p, const char *end) noexcept nogil:
-    """The first space at or after `p`, or `end`."""
-    while p < end and p[0] != SP:
-        p += 1
-    return p
-
-cdef inline const char *key_end(const char *p, const char *end) noexcept nogil:
-    """token_end() for tokens that are usually long."""
-    cdef const char *space = <const char *>memchr(p, SP, end - p)
-    return end if space == NULL else space
-
-cdef inline bint take_u64(const char **cursor, const char *end, uint64_t *value) noexcept nogil:
-    """Read the next token as 0..2**64-1 in 1..20 digits; False for anything else. Always steps behind the token."""
-    cdef const char *p = token_start(cursor[0], end)
-    cdef const char *first = p
-    cdef uint64_t v = 0
-    cdef uint32_t digit
-    while p < end:
-        digit = <uint32_t>(<unsigned char>p[0]) - 0x30
-        if digit > 9:
-            break
-        v = v * 10 + digit
-        p += 1
-    cursor[0] = p
-    value[0] = v
-    if p == first or (p < end and p[0] != SP):
-        cursor[0] = token_end(p, end)
-        return False
-    if p - first < 20:
-        return True
-    # 20 digits beginning with 1 wrapped exactly if less than 10**19 is left of them.
-    return p - first == 20 and (first[0] == 0x30 or (first[0] == 0x31 and v >= <uint64_t>10000000000000000000))
-
-cdef inline bint take_i32(const char **cursor, const char *end, int32_t *value) noexcept nogil:
-    """Read the next token as -2**31..2**31-1; False for anything else. Always steps behind the token."""
-    cdef const char *p = token_start(cursor[0], end)
-    cdef uint64_t v = 0
-    cdef bint negative = p < end and p[0] == 0x2d, good
-    p += negative
-    good = (p < end and p[0] != SP) and take_u64(&p, end, &v) and v <= <uint64_t>2147483647 + negative
-    cursor[0] = p
-    value[0] = <int32_t>(-<int64_t>v if negative else <int64_t>v)
-    return good
+# noreply --------------------------------------------------------------------------------------------------------
 
 cdef bint ends_noreply(const char *p, const char *end) noexcept nogil:
     """Whether the last token of [p, end) is "noreply"; `p` stands between tokens."""
@@ -95,15 +43,6 @@ cdef bint is_last_noreply(const char *p, const char *end) noexcept nogil:
 
 
 # Outcomes -------------------------------------------------------------------------------------------------------
-
-cdef Parsed refuse(Request *r, Status why, bint noreply, int64_t swallow) noexcept nogil:
-    """BAD_REQUEST with an error line; `r.length` is set already."""
-    r.error = lines[<int>why].text
-    r.nerror = lines[<int>why].len
-    r.noreply = noreply
-    r.swallow = swallow
-    r.close = False
-    return BAD_REQUEST
 
 cdef Parsed hang_up(Request *r, size_t n) noexcept nogil:
     """BAD_REQUEST that ends the connection without a word: what is spoken here is not this protocol."""
@@ -276,6 +215,8 @@ cdef Parsed read_line(Request *r, const char *line, const char *end) noexcept no
         if memcmp(line, b"version", 7) == 0: return read_bare(r, OP_VERSION)
     elif n == 9:
         if memcmp(line, b"flush_all", 9) == 0: return read_flush(r, word, end)
+    elif n == 2 and line[0] == 0x6d and memchr(b"gsdnae", line[1], 6) != NULL:
+        return read_meta(r, line[1], word, end)
     return read_command(r, line, word, end)
 
 cdef Parsed read_unfinished(const char *buf, size_t n, Request *r) noexcept nogil:
@@ -320,13 +261,13 @@ OPS = {
     OP_GET: "get", OP_GETS: "gets", OP_GAT: "gat", OP_GATS: "gats", OP_SET: "set", OP_ADD: "add",
     OP_REPLACE: "replace", OP_APPEND: "append", OP_PREPEND: "prepend", OP_CAS: "cas", OP_DELETE: "delete",
     OP_INCR: "incr", OP_DECR: "decr", OP_TOUCH: "touch", OP_FLUSH_ALL: "flush_all", OP_VERSION: "version",
-    OP_QUIT: "quit", OP_COMMAND: "command",
+    OP_QUIT: "quit", OP_COMMAND: "command", OP_MG: "mg", OP_MS: "ms", OP_MD: "md", OP_MA: "ma", OP_ME: "me", OP_MN: "mn",
 }
 
 cdef dict request_fields(const Request *r):
     """The fields that text.pxd promises for this operation."""
     cdef dict fields = {"op": OPS[r.op], "noreply": bool(r.noreply), "length": r.length}
-    if r.op in (OP_FLUSH_ALL, OP_VERSION, OP_QUIT):
+    if r.op in (OP_FLUSH_ALL, OP_VERSION, OP_QUIT, OP_MN):
         pass
     elif r.op == OP_COMMAND:
         fields["line"] = r.line[:r.nline]
@@ -342,6 +283,26 @@ cdef dict request_fields(const Request *r):
         fields["has_exptime"] = bool(r.has_exptime)
     if r.op in (OP_CAS, OP_INCR, OP_DECR):
         fields["number"] = r.number
+    if r.op in (OP_MG, OP_MS, OP_MD, OP_MA, OP_ME):
+        fields["encoded"] = bool(r.meta.encoded)
+    if r.op == OP_MS:
+        fields["nbytes"] = r.nbytes
+    if r.op in (OP_MG, OP_MS, OP_MD, OP_MA):
+        fields.update(meta_fields(r))
+    return fields
+
+cdef dict meta_fields(const Request *r):
+    """The flags of a meta command; numbers only where their flag stands in the line."""
+    cdef const Meta *m = &r.meta
+    cdef dict numbers = {
+        "C": r.number, "D": m.delta, "E": m.cas, "F": r.flags, "J": m.initial, "N": m.vivify, "R": m.recache,
+        "T": r.exptime, "M": chr(m.mode & 255),
+    }
+    cdef dict fields = {letter: numbers[letter] for letter in numbers if has_flag(m, ord(letter))}
+    fields["flags"] = "".join(chr(letter) for letter in range(0x41, 0x7b) if has_flag(m, letter))
+    fields["returns"] = m.echo.returns[:m.echo.nreturns].decode()
+    if m.echo.nopaque:
+        fields["opaque"] = m.echo.opaque[:m.echo.nopaque]
     return fields
 
 def parse_request(data) -> tuple:

@@ -14,7 +14,7 @@ ctypedef uint32_t handle_t   # page number << CHUNK_BITS | chunk number; 0 = no 
 cdef enum:
     HEADER = 32              # bytes before the key
     FLAGS = 4                # bytes of client flags, where an item has them
-    REFS_MAX = 65535
+    REFS_MAX = 8191
 
 cdef enum ItemBits:
     # chunk state: a scan over a page reads these two bits to know what a chunk holds
@@ -29,16 +29,32 @@ cdef enum ItemBits:
     HAS_FLAGS = 0x40
     REVOKED = 0x80           # LOOSE: a hard shrink wants the memory back; the receiver must give it up
 
-cdef struct Item:
-    handle_t next            # towards the tail of the segment; FREE: next free chunk + 1
-    handle_t prev
-    uint64_t cas
-    uint32_t exptime         # store clock, seconds; 0 = never
-    uint32_t atime           # store clock, seconds, of the last read or write
-    uint32_t nbytes          # bytes of value
-    uint16_t refs            # pins; guarded by the shard's lock
-    uint8_t nkey
-    uint8_t bits
+# Written in C for its bit fields. The marks share 16 bits with the pins because both change under the shard's lock only,
+# while `bits` is looked at without it (REVOKED).
+cdef extern from *:
+    """
+    typedef struct {
+        uint32_t next, prev;
+        uint64_t cas;
+        uint32_t exptime, atime, nbytes;
+        uint16_t refs : 13, stale : 1, won : 1, encoded : 1;
+        uint8_t nkey, bits;
+    } store_item;
+    _Static_assert(sizeof(store_item) == 32, "the header of an item has 32 bytes");
+    """
+    ctypedef struct Item "store_item":
+        handle_t next        # towards the tail of the segment; FREE: next free chunk + 1
+        handle_t prev
+        uint64_t cas
+        uint32_t exptime     # store clock, seconds; 0 = never
+        uint32_t atime       # store clock, seconds, of the last read or write
+        uint32_t nbytes      # bytes of value
+        uint16_t refs        # pins, at most REFS_MAX
+        bint stale           # LIVE: marked as out of date, still served
+        bint won             # LIVE: one reader has been told to renew it
+        bint encoded         # the key was sent in an encoded form, and may hold bytes that no line can carry
+        uint8_t nkey
+        uint8_t bits
 
 cdef inline char *item_key(Item *it) noexcept nogil:
     return <char *>it + HEADER
@@ -71,6 +87,7 @@ cdef inline void item_fill(Item *it, const char *key, uint32_t nkey, uint32_t fl
     it.atime = now
     it.nbytes = nbytes
     it.refs = 0
+    it.stale = it.won = it.encoded = False
     it.nkey = <uint8_t>nkey
     it.bits = LOOSE | (HAS_FLAGS if flags else 0)
     memcpy(<char *>it + HEADER, key, nkey)

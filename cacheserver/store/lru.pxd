@@ -30,3 +30,8 @@ cdef inline void lru_touch(Item *it, uint32_t now) noexcept nogil:
     """Note a read."""
     it.bits |= ACTIVE if it.bits & FETCHED else FETCHED
     it.atime = now
+
+cdef inline void lru_use(Item *it, uint32_t now) noexcept nogil:
+    """Note a use that is no read, as of a number that is changed: the item stays unfetched, but earns another round."""
+    it.bits |= ACTIVE
+    it.atime = now

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Operations by key: get, put, delete, touch, arithmetic, flush, and pins on values that are being sent.
+"""Operations by key: get, put, delete, touch, flush, and pins on values that are being sent.
 
 Knows: items by key, and the rules that make a write happen or not. Must not know: the protocol, sockets, pressure.
 Memory: the StoreC owns arena and shards. A View is good until store_done() or store_pin(); pinned bytes until
@@ -11,7 +11,7 @@ Times are seconds of the store's clock, chosen by the caller; exptime 0 = never.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.item cimport Item, handle_t
-from cacheserver.store.shard cimport Shard, StoreC
+from cacheserver.store.shard cimport Shard, SlabClass, StoreC
 
 cdef enum PutMode:
     PUT_SET, PUT_ADD, PUT_REPLACE, PUT_APPEND, PUT_PREPEND, PUT_CAS
@@ -24,6 +24,19 @@ cdef enum Outcome:
     TOO_LARGE
     NO_MEMORY
     NOT_A_NUMBER
+
+cdef struct Put:             # the terms of a write, and what came of it
+    PutMode mode
+    bint clearing            # where it fails for want of room no old value stays
+    bint tolerant            # PUT_CAS: an item with a higher cas is overwritten, too; the new one is stale and expires as the old
+    bint comparing           # PUT_APPEND, PUT_PREPEND: the cas is compared
+    bint creating            # PUT_APPEND, PUT_PREPEND: a key that is not there is stored
+    bint encoded             # see struct Item
+    bint numbered            # the item gets the cas `number`
+    uint64_t number
+    uint64_t compare         # PUT_CAS: the cas the item must have
+    uint64_t cas             # of the item that was stored; 0 where none was
+    uint32_t nbytes          # of the value that was stored, or sent
 
 cdef struct View:
     Shard *shard
@@ -42,19 +55,24 @@ cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil
 cdef void store_done(View *v) noexcept nogil
 cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil
 cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil
-cdef Outcome store_put(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
-                       uint32_t exptime, const char *value, uint32_t nbytes, uint64_t cas, uint32_t now) noexcept nogil
+cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                       uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil
 cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
 cdef void store_drop(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
 cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t exptime,
                          uint32_t now) noexcept nogil
-cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, bint incr, uint64_t delta,
-                         uint32_t now, uint64_t *result) noexcept nogil
 cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil
 cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
-cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexcept nogil
+cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil
+cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil
+cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                      uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil
+cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcept nogil
+cdef void fill_view(Shard *sh, handle_t h, View *v) noexcept nogil
+cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil
 cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noexcept nogil
 cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil
+cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil
 cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
 cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
 cdef void store_flush(StoreC *s) noexcept nogil

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Operations by key: see operations.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
 from cacheserver.store.evict cimport link_item, remove_item, room_for
@@ -26,7 +26,7 @@ from cacheserver.store.item cimport (
     item_size,
     item_value,
 )
-from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink
+from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
     atomic_set,
@@ -40,7 +40,7 @@ from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, Sto
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
 
 cdef enum:
-    DIGITS = 20              # of the largest 64-bit number
+    CAS_REACH = 48           # a shard does not make 2**48 changes in the life of a process
 
 
 cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil:
@@ -80,6 +80,15 @@ cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil:
     return sh.cas if s.use_cas else 0
 
 
+cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil:
+    """A client has chosen a number: the shard's own must not meet it later, on its way up.
+
+    Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are.
+    """
+    if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH:
+        sh.cas += (cas - sh.cas + sh.cas_step - 1) // sh.cas_step * sh.cas_step
+
+
 cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
     cdef uint32_t segment = (it.bits & SEGMENT) >> SEGMENT_SHIFT
     if segment == HOT:
@@ -88,6 +97,18 @@ cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
         k.hits_to_cold += 1
     else:
         k.hits_to_warm += 1
+
+
+cdef void fill_view(Shard *sh, handle_t h, View *v) noexcept nogil:
+    cdef Item *it = item_at(sh.arena, h)
+    v.shard = sh
+    v.item = it
+    v.handle = h
+    v.value = item_value(it)
+    v.nbytes = it.nbytes
+    v.flags = item_flags(it)
+    v.cas = it.cas
+    v.expired = False
 
 
 cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil:
@@ -106,14 +127,7 @@ cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, ui
     it = item_at(&s.arena, h)
     count_hit(sh, &sh.classes[page_of(&s.arena, h).cls], it)
     lru_touch(it, now)
-    v.shard = sh
-    v.item = it
-    v.handle = h
-    v.value = item_value(it)
-    v.nbytes = it.nbytes
-    v.flags = item_flags(it)
-    v.cas = it.cas
-    v.expired = False
+    fill_view(sh, h, v)
     return True
 
 
@@ -170,20 +184,33 @@ cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil:
     pthread_mutex_unlock(&sh.lock)
 
 
-cdef Outcome may_put(Shard *sh, PutMode mode, handle_t old, uint64_t cas) noexcept nogil:
-    """Whether a write in this mode happens, given what is there; STORED = go ahead."""
-    if mode == PUT_SET:
+cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
+    """Whether a write happens, given what is there; STORED = go ahead."""
+    cdef uint64_t cas
+    if put.mode == PUT_SET:
         return STORED
-    if mode == PUT_ADD:
+    if put.mode == PUT_ADD:
         if old == 0:
             return STORED
-        lru_touch(item_at(sh.arena, old), sh.now)
+        lru_use(item_at(sh.arena, old), sh.now)
         return NOT_STORED
-    if mode != PUT_CAS:
+    if put.mode != PUT_CAS:
         return STORED if old else NOT_STORED
     if old == 0:
         return NOT_FOUND
-    return STORED if item_at(sh.arena, old).cas == cas else EXISTS
+    cas = item_at(sh.arena, old).cas
+    return STORED if cas == put.compare or (put.tolerant and 0 < put.compare < cas) else EXISTS
+
+
+cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil:
+    """The rest of a write that happened: what the new item `it` is to have beside its value. Lock held."""
+    if put.encoded:
+        it.encoded = True
+    if put.numbered and s.use_cas:
+        it.cas = put.number
+        pass_cas(sh, put.number)
+    put.cas = it.cas
+    put.nbytes = it.nbytes
 
 
 cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noexcept nogil:
@@ -209,6 +236,7 @@ cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t e
     cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
     cdef int64_t more = -<int64_t>item_bytes(it)
     it.bits &= ~(FETCHED | ACTIVE | HAS_FLAGS)
+    it.stale = it.won = it.encoded = False
     if flags:
         it.bits |= HAS_FLAGS
         memcpy(<char *>it + HEADER + it.nkey, &flags, FLAGS)
@@ -247,28 +275,51 @@ cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint
     return h
 
 
-cdef Outcome store_put(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
-                       uint32_t exptime, const char *value, uint32_t nbytes, uint64_t cas, uint32_t now) noexcept nogil:
+cdef handle_t write_item(StoreC *s, Shard *sh, const Put *put, uint64_t hash, handle_t old, const char *key, uint32_t nkey,
+                         uint32_t flags, uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil:
+    """Put a value in the place of `old` (0: none), which may_put() has allowed; 0 if there is no room. Lock held."""
+    cdef Item *before = item_at(&s.arena, old)
+    cdef bint stale = put.mode == PUT_CAS and before.cas != put.compare, won = False
+    cdef handle_t h = old
+    if stale:
+        exptime = before.exptime
+        won = before.won
+    if old and before.refs == 0 and page_of(&s.arena, old).cls == slab_class_of(item_size(nkey, flags, nbytes)):
+        overwrite(s, sh, old, flags, exptime, value, nbytes)
+    else:
+        h = put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes)
+    if h and stale:
+        item_at(&s.arena, h).stale = True
+        item_at(&s.arena, h).won = won
+    return h
+
+
+cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                       uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil:
     """Store a value that is in memory as a whole. Its item fits in a chunk (CHUNK_MAX bytes); append and prepend are
     store_extend()'s."""
     cdef Shard *sh = shard_of(s, hash)
     cdef uint64_t need = item_size(nkey, flags, nbytes)
-    cdef handle_t old
+    cdef handle_t old, h
     cdef Outcome outcome
+    put.cas = 0
+    put.nbytes = nbytes
     if need > s.max_item or need > CHUNK_MAX:
         return TOO_LARGE
     pthread_mutex_lock(&sh.lock)
     old = find_live(sh, hash, key, nkey, now)
-    outcome = may_put(sh, mode, old, cas)
-    count_put(sh, slab_class_of(need), mode, outcome)
+    outcome = may_put(sh, put, old)
+    count_put(sh, slab_class_of(need), put.mode, outcome)
     if outcome == STORED:
         sh.total_items += 1
-        if old and item_at(&s.arena, old).refs == 0 and page_of(&s.arena, old).cls == slab_class_of(need):
-            overwrite(s, sh, old, flags, exptime, value, nbytes)
-        elif put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes) == 0:
+        h = write_item(s, sh, put, hash, old, key, nkey, flags, exptime, value, nbytes)
+        if h:
+            end_put(s, sh, put, item_at(&s.arena, h))
+        else:
             outcome = NO_MEMORY
             count_no_memory(sh, need)
-            if mode == PUT_SET and old:
+            old = index_find(&sh.index, sh.arena, hash, key, nkey)   # anew: making room may have evicted it
+            if put.clearing and old:
                 remove_item(sh, hash, old, item_at(&s.arena, old))   # a failed set leaves no stale value
     pthread_mutex_unlock(&sh.lock)
     arena_wake(&s.arena)
@@ -315,88 +366,6 @@ cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nke
         set_exptime(sh, h, item_at(&s.arena, h), exptime)
     pthread_mutex_unlock(&sh.lock)
     return STORED if h else NOT_FOUND
-
-
-cdef bint read_number(const char *text, uint32_t n, uint64_t *number) noexcept nogil:
-    """Decimal digits with spaces around them, at most DIGITS bytes, below 2**64."""
-    cdef uint64_t value = 0, digit
-    cdef uint32_t i = 0, digits = 0
-    if n > DIGITS:
-        return False
-    while i < n and text[i] == 0x20:
-        i += 1
-    while i < n and 0x30 <= text[i] <= 0x39:
-        digit = text[i] - 0x30
-        if value > (<uint64_t>0xffffffffffffffffu - digit) // 10:
-            return False
-        value = value * 10 + digit
-        digits += 1
-        i += 1
-    while i < n and text[i] == 0x20:
-        i += 1
-    number[0] = value
-    return i == n and digits > 0
-
-
-cdef uint32_t write_number(char *out, uint64_t number) noexcept nogil:
-    cdef char reverse[20]
-    cdef uint32_t n = 0, i
-    while True:
-        reverse[n] = <char>(0x30 + number % 10)
-        n += 1
-        number //= 10
-        if number == 0:
-            break
-    for i in range(n):
-        out[i] = reverse[n - 1 - i]
-    return n
-
-
-cdef Outcome arith(StoreC *s, Shard *sh, uint64_t hash, handle_t h, bint incr, uint64_t delta,
-                   uint64_t *result) noexcept nogil:
-    """Change the number an item holds. The value keeps its length, padded with spaces, unless it must grow."""
-    cdef Item *it = item_at(&s.arena, h)
-    cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
-    cdef char text[20]
-    cdef char key[256]
-    cdef uint64_t number = 0
-    cdef uint32_t n
-    if not read_number(item_value(it), it.nbytes, &number):
-        return NOT_A_NUMBER
-    if incr:
-        k.incr_hits += 1
-        number += delta
-    else:
-        k.decr_hits += 1
-        number = number - delta if number > delta else 0
-    result[0] = number
-    n = write_number(text, number)
-    if n < it.nbytes:
-        memset(text + n, 0x20, it.nbytes - n)
-        n = it.nbytes
-    lru_touch(it, sh.now)
-    if n == it.nbytes and it.refs == 0:
-        memcpy(item_value(it), text, n)
-        it.cas = next_cas(s, sh)
-        return STORED
-    memcpy(key, <char *>it + HEADER, it.nkey)    # the item may be evicted to make room for its successor
-    if put_new(s, sh, hash, key, it.nkey, item_flags(it), it.exptime, text, n) == 0:
-        return NO_MEMORY
-    return STORED
-
-
-cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, bint incr, uint64_t delta,
-                         uint32_t now, uint64_t *result) noexcept nogil:
-    """incr (wraps at 2**64) or decr (stops at 0); flags and expiry stay, cas changes."""
-    cdef Shard *sh = shard_of(s, hash)
-    cdef Outcome outcome = NOT_FOUND
-    cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
-    h = find_live(sh, hash, key, nkey, now)
-    if h:
-        outcome = arith(s, sh, hash, h, incr, delta, result)
-    pthread_mutex_unlock(&sh.lock)
-    return outcome
 
 
 cdef void store_flush(StoreC *s) noexcept nogil:

@@ -9,7 +9,7 @@ Threads: any thread; a Reservation has one holder.
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.item cimport Item, handle_t
-from cacheserver.store.operations cimport Outcome, PutMode
+from cacheserver.store.operations cimport Outcome, Put
 from cacheserver.store.shard cimport StoreC
 
 cdef struct Reservation:
@@ -25,7 +25,7 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
 cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil
 cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil
 cdef bint store_is_revoked(Reservation *r) noexcept nogil
-cdef Outcome store_commit(StoreC *s, Reservation *r, PutMode mode, uint64_t cas, uint32_t now) noexcept nogil
+cdef Outcome store_commit(StoreC *s, Reservation *r, Put *put, uint32_t now) noexcept nogil
 cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil
-cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, const char *value,
-                          uint32_t nbytes, uint32_t now) noexcept nogil
+cdef Outcome store_extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                          uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil

@@ -29,20 +29,25 @@ from cacheserver.store.item cimport (
     item_value,
 )
 from cacheserver.store.operations cimport (
+    EXISTS,
     NO_MEMORY,
+    NOT_FOUND,
     NOT_STORED,
     PUT_APPEND,
+    PUT_CAS,
     PUT_PREPEND,
-    PUT_SET,
     STORED,
     TOO_LARGE,
     Outcome,
+    Put,
     PutMode,
-    find_live,
     count_put,
+    end_put,
+    find_live,
     may_put,
     next_cas,
     pin_item,
+    put_new,
     unpin_item,
 )
 from cacheserver.store.platform cimport atomic_add, atomic_get, atomic_set, pthread_mutex_lock, pthread_mutex_unlock
@@ -223,36 +228,71 @@ cdef bint store_is_revoked(Reservation *r) noexcept nogil:
     return r.item != NULL and r.item.bits & REVOKED
 
 
-cdef Outcome store_commit(StoreC *s, Reservation *r, PutMode mode, uint64_t cas, uint32_t now) noexcept nogil:
+cdef Outcome extend_by(StoreC *s, Reservation *r, Put *put, uint32_t now) noexcept nogil:
+    """Append or prepend a received value, which is given up then; NOT_FOUND (it is kept) if there is nothing to extend
+    and it is to be an item of its own."""
+    cdef Item *it = r.item
+    cdef bint creating = put.creating
+    cdef Outcome outcome
+    put.creating = False
+    outcome = extend(s, put, r.hash, item_key(it), it.nkey, 0, 0, r.value, r.nbytes, now)
+    put.creating = creating
+    if outcome == NOT_FOUND and creating:
+        return NOT_FOUND
+    store_abandon(s, r)
+    return NOT_STORED if outcome == NOT_FOUND else outcome
+
+
+cdef void link_received(StoreC *s, Shard *sh, Reservation *r, Put *put, handle_t old, uint32_t now) noexcept nogil:
+    """Make a received value's chunk an ordinary LOOSE item, and let it inherit what a stale one does. Lock held."""
+    cdef Item *it = r.item
+    cdef Item *before = item_at(&s.arena, old)
+    sh.total_items += 1
+    it.cas = next_cas(s, sh)
+    it.atime = now
+    it.refs = 0
+    page_of(&s.arena, r.handle).pins -= 1
+    if put.mode == PUT_CAS and before.cas != put.compare:
+        it.exptime = before.exptime
+        it.stale = True
+        it.won = before.won
+    end_put(s, sh, put, it)
+
+
+cdef Outcome store_commit(StoreC *s, Reservation *r, Put *put, uint32_t now) noexcept nogil:
     """Make a received value visible; the reservation ends whatever the outcome."""
     cdef Shard *sh = shard_of(s, r.hash)
     cdef Item *it = r.item
     cdef handle_t h = r.handle, old
+    cdef bint extending = put.mode == PUT_APPEND or put.mode == PUT_PREPEND
     cdef Outcome outcome
-    if mode == PUT_APPEND or mode == PUT_PREPEND:
-        outcome = store_extend(s, mode, r.hash, item_key(it), it.nkey, r.value, r.nbytes, now)
-        store_abandon(s, r)
-        return outcome
-    pthread_mutex_lock(&sh.lock)
-    old = find_live(sh, r.hash, item_key(it), it.nkey, now)
-    outcome = NO_MEMORY if it.bits & REVOKED else may_put(sh, mode, old, cas)
-    count_put(sh, page_of(&s.arena, h).cls, mode, outcome)
+    put.cas = 0
+    put.nbytes = r.nbytes
+    while True:
+        if extending:
+            outcome = extend_by(s, r, put, now)
+            if outcome != NOT_FOUND:
+                return outcome
+        pthread_mutex_lock(&sh.lock)
+        old = find_live(sh, r.hash, item_key(it), it.nkey, now)
+        if not extending or old == 0:
+            break
+        pthread_mutex_unlock(&sh.lock)     # it has come into being just now
+    outcome = NO_MEMORY if it.bits & REVOKED else STORED if extending else may_put(sh, put, old)
+    count_put(sh, page_of(&s.arena, h).cls, put.mode, outcome)
     delist(sh, it)
     slab_touch(sh, h, item_bytes(it))
     atomic_add(&s.reserved, -quota_of(item_bytes(it)))
-    if old and (outcome == STORED or (outcome == NO_MEMORY and mode == PUT_SET)):
-        remove_item(sh, r.hash, old, item_at(&s.arena, old))
     if outcome == STORED:
-        sh.total_items += 1
-        it.cas = next_cas(s, sh)
-        it.atime = now
-        it.refs = 0
-        page_of(&s.arena, h).pins -= 1
-        if not link_item(sh, r.hash, h, it, HOT):
-            slab_free(sh, h)
-            outcome = NO_MEMORY
+        link_received(s, sh, r, put, old, now)
     else:
         drop_chunk(s, sh, h, it)
+    if old and (outcome == STORED or (outcome == NO_MEMORY and put.clearing)):
+        remove_item(sh, r.hash, old, item_at(&s.arena, old))
+    if outcome == STORED and not link_item(sh, r.hash, h, it, HOT):
+        slab_free(sh, h)
+        put.cas = 0
+        outcome = NO_MEMORY
     pthread_mutex_unlock(&sh.lock)
     r.item = NULL
     return outcome
@@ -272,6 +312,27 @@ cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil:
     r.item = NULL
 
 
+cdef Outcome may_extend(StoreC *s, const Put *put, handle_t old, Item *before, uint64_t need) noexcept nogil:
+    """Whether an append or prepend to `before` (`old` 0: there is none) happens; STORED = go ahead. Lock held."""
+    if old == 0:
+        return NOT_FOUND
+    if put.comparing and put.compare and before.cas != put.compare:
+        return EXISTS
+    return NOT_STORED if need > s.max_item or before.refs == REFS_MAX else STORED
+
+
+cdef Outcome create(StoreC *s, Shard *sh, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                    uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil:
+    """Store what was to be appended to nothing. Lock held."""
+    cdef handle_t h = put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes)
+    if h == 0:
+        return NO_MEMORY
+    sh.total_items += 1
+    sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
+    end_put(s, sh, put, item_at(&s.arena, h))
+    return STORED
+
+
 cdef void join(PutMode mode, Item *it, Item *before, const char *value, uint32_t nbytes) noexcept nogil:
     """Write old value and new one behind each other."""
     cdef char *out = item_value(it)
@@ -279,15 +340,18 @@ cdef void join(PutMode mode, Item *it, Item *before, const char *value, uint32_t
     memcpy(out + before.nbytes if mode == PUT_APPEND else out, value, nbytes)
 
 
-cdef bint replace_item(StoreC *s, Shard *sh, uint64_t hash, handle_t old, Item *before, handle_t h, Item *it) noexcept nogil:
+cdef bint replace_item(StoreC *s, Shard *sh, Put *put, uint64_t hash, handle_t old, Item *before, handle_t h,
+                       Item *it) noexcept nogil:
     """Put the pinned LOOSE item `h` in the place of `old`. Lock held."""
     slab_touch(sh, h, item_bytes(it))
     it.exptime = before.exptime
+    it.encoded = before.encoded
     it.cas = next_cas(s, sh)
     it.refs = 0
     page_of(&s.arena, h).pins -= 1
     sh.total_items += 1
     sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
+    end_put(s, sh, put, it)
     remove_item(sh, hash, old, before)
     if link_item(sh, hash, h, it, HOT):
         return True
@@ -295,10 +359,9 @@ cdef bint replace_item(StoreC *s, Shard *sh, uint64_t hash, handle_t old, Item *
     return False
 
 
-cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *key, uint32_t nkey, const char *value,
-                          uint32_t nbytes, uint32_t now) noexcept nogil:
-    """append, prepend: a new item of old value and new. A large value is copied without the lock, the old item pinned,
-    and anew if another client changed it meanwhile; after a few such turns, and always if it is small, under the lock."""
+cdef Outcome extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
+                    const char *value, uint32_t nbytes, uint32_t now) noexcept nogil:
+    """store_extend(), but NOT_FOUND if there is nothing to extend."""
     cdef Shard *sh = shard_of(s, hash)
     cdef uint32_t tries
     cdef uint64_t need
@@ -306,14 +369,23 @@ cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *ke
     cdef Item *before
     cdef Item *it
     cdef bint stored
+    cdef Outcome outcome
+    put.cas = 0
+    put.nbytes = nbytes
     for tries in range(RETRIES):
         pthread_mutex_lock(&sh.lock)
         old = find_live(sh, hash, key, nkey, now)
         before = item_at(&s.arena, old)
         need = item_size(nkey, item_flags(before), <uint64_t>before.nbytes + nbytes) if old else 0
-        if old == 0 or need > s.max_item or before.refs == REFS_MAX:
+        outcome = may_extend(s, put, old, before, need)
+        if outcome == NOT_FOUND and put.creating:
+            outcome = create(s, sh, put, hash, key, nkey, flags, exptime, value, nbytes)
             pthread_mutex_unlock(&sh.lock)
-            return NOT_STORED
+            arena_wake(&s.arena)
+            return outcome
+        if outcome != STORED:
+            pthread_mutex_unlock(&sh.lock)
+            return outcome
         pin_item(sh, old, before)
         pthread_mutex_unlock(&sh.lock)
         h = take_chunk(s, sh, need)
@@ -326,12 +398,13 @@ cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *ke
         it.refs = 1
         if need > COPY_LOCKED and tries < COPY_FREELY:
             pthread_mutex_unlock(&sh.lock)
-            join(mode, it, before, value, nbytes)
+            join(put.mode, it, before, value, nbytes)
             pthread_mutex_lock(&sh.lock)
         elif index_find(&sh.index, &s.arena, hash, key, nkey) == old:
-            join(mode, it, before, value, nbytes)
+            join(put.mode, it, before, value, nbytes)
         stored = index_find(&sh.index, &s.arena, hash, key, nkey) == old and \
-            replace_item(s, sh, hash, old, before, h, it)
+            not (put.comparing and put.compare and before.cas != put.compare) and \
+            replace_item(s, sh, put, hash, old, before, h, it)
         if not stored and it.refs:
             drop_chunk(s, sh, h, it)
         unpin_item(sh, old, before)
@@ -340,3 +413,14 @@ cdef Outcome store_extend(StoreC *s, PutMode mode, uint64_t hash, const char *ke
         if stored:
             return STORED
     return NO_MEMORY
+
+
+cdef Outcome store_extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
+                          uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil:
+    """append, prepend: a new item of old value and new. A large value is copied without the lock, the old item pinned,
+    and anew if another client changed it meanwhile; after a few such turns, and always if it is small, under the lock.
+
+    `flags` and `exptime` count with `put.creating` only, where a value that fits in a chunk is stored as a new item.
+    """
+    cdef Outcome outcome = extend(s, put, hash, key, nkey, flags, exptime, value, nbytes, now)
+    return NOT_STORED if outcome == NOT_FOUND else outcome

@@ -71,13 +71,22 @@ class Store:
         exptime: int = 0,
         cas: int = 0,
         now: int = 1,
+        tolerant: bool = False,
     ) -> str:
         """`mode`: set add replace append prepend cas.
+
+        tolerant: in mode cas a number below the item's stores the value, too, but as a stale one.
 
         Returns STORED, NOT_STORED, EXISTS, NOT_FOUND, TOO_LARGE or NO_MEMORY.
         """
 
     def delete(self, key: bytes, now: int = 1) -> bool: ...
+    def invalidate(self, key: bytes, now: int = 1) -> bool:
+        """Mark an item as stale; nobody has won it."""
+
+    def claim(self, key: bytes, winning: bool = False, now: int = 1) -> tuple[bool, bool, bool] | None:
+        """(stale, won by another before, won now) or None; `winning`: to be won though it is not stale."""
+
     def touch(self, key: bytes, exptime: int, now: int = 1) -> bool: ...
     def arith(self, key: bytes, incr: bool, delta: int, now: int = 1) -> int | str:
         """The new number, or NOT_FOUND, NOT_A_NUMBER, NO_MEMORY."""

@@ -2,13 +2,25 @@
 """The store as an object: see store.pxd (and store.pyi for the docstrings of its face)."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import os
 
 from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
+from cacheserver.store.arithmetic cimport store_arith
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
+from cacheserver.store.marks cimport (
+    CLAIM_STALE,
+    CLAIM_TAKEN,
+    CLAIM_WON,
+    Removal,
+    Sight,
+    sight_bump,
+    sight_claim,
+    store_look,
+    store_remove,
+)
 from cacheserver.store.operations cimport (
     NO_MEMORY,
     NOT_STORED,
@@ -24,9 +36,8 @@ from cacheserver.store.operations cimport (
     NOT_A_NUMBER,
     NOT_FOUND,
     Outcome,
-    PutMode,
+    Put,
     View,
-    store_arith,
     store_delete,
     store_done,
     store_flush,
@@ -212,25 +223,31 @@ cdef class Store:
         finally:
             store_done(&v)
 
-    def put(self, str mode, bytes key, bytes value, uint32_t flags=0, uint32_t exptime=0, uint64_t cas=0, uint32_t now=1):
+    def put(self, str mode, bytes key, bytes value, uint32_t flags=0, uint32_t exptime=0, uint64_t cas=0, uint32_t now=1,
+            bint tolerant=False):
         cdef const char *k = key
         cdef const char *data = value
         cdef uint32_t n = len(key), nbytes = len(value)
         cdef uint64_t hash = store_hash(&self.c, k, n)
-        cdef PutMode m = MODES[mode]
         cdef Outcome outcome
         cdef Reservation r
+        cdef Put put
+        memset(&put, 0, sizeof(put))
+        put.mode = MODES[mode]
+        put.compare = cas
+        put.clearing = put.mode == PUT_SET
+        put.tolerant = tolerant
         with nogil:
-            if m == PUT_APPEND or m == PUT_PREPEND:
-                outcome = store_extend(&self.c, m, hash, k, n, data, nbytes, now)
+            if put.mode == PUT_APPEND or put.mode == PUT_PREPEND:
+                outcome = store_extend(&self.c, &put, hash, k, n, 0, 0, data, nbytes, now)
             elif HEADER + n + nbytes + 4 > CHUNK_MAX:
                 outcome = store_reserve(&self.c, hash, k, n, flags, exptime, nbytes, now, &r)
                 if outcome == STORED:
                     memcpy(r.value, data, nbytes)
                     r.received = nbytes
-                    outcome = store_commit(&self.c, &r, m, cas, now)
+                    outcome = store_commit(&self.c, &r, &put, now)
             else:
-                outcome = store_put(&self.c, m, hash, k, n, flags, exptime, data, nbytes, cas, now)
+                outcome = store_put(&self.c, &put, hash, k, n, flags, exptime, data, nbytes, now)
             arena_wake(&self.c.arena)
         return OUTCOMES[outcome]
 
@@ -241,6 +258,30 @@ cdef class Store:
         with nogil:
             outcome = store_delete(&self.c, store_hash(&self.c, k, n), k, n, now)
         return outcome == STORED
+
+    def invalidate(self, bytes key, uint32_t now=1):
+        cdef const char *k = key
+        cdef uint32_t n = len(key)
+        cdef Removal terms
+        cdef Outcome outcome
+        memset(&terms, 0, sizeof(terms))
+        terms.stale = True
+        with nogil:
+            outcome = store_remove(&self.c, store_hash(&self.c, k, n), k, n, &terms, now)
+        return outcome == STORED
+
+    def claim(self, bytes key, bint winning=False, uint32_t now=1):
+        cdef const char *k = key
+        cdef uint32_t n = len(key), found
+        cdef Sight g
+        with nogil:
+            if not store_look(&self.c, store_hash(&self.c, k, n), k, n, NULL, now, &g):
+                with gil:
+                    return None
+            sight_bump(&g)
+            found = sight_claim(&g, winning)
+            store_done(&g.view)
+        return bool(found & CLAIM_STALE), bool(found & CLAIM_TAKEN), bool(found & CLAIM_WON)
 
     def touch(self, bytes key, uint32_t exptime, uint32_t now=1):
         cdef const char *k = key

@@ -33,8 +33,26 @@ CORPUS = [
     b"get " + b"k" * 251 + b"\r\n",
     b"get " + b"many keys " * 300,
     b"set " + b"k" * 250 + b" 0 0 1\r\nv\r\n",
+    b"mg key s v f t T30 N30 R10 l h c k Oabc q u C5 E6\r\n",
+    b"mg Zm9v b k v\r\n",
+    b"ms key 10 T0 F5 I C9 E10 MA N30 c k s Oxyz\r\n0123456789\r\n",
+    b"ms " + b"Zm9v" * 83 + b"Zg== 1 b\r\nv\r\n",
+    b"md key I T30 x q C18446744073709551615\r\n",
+    b"ma key N0 J5 D18446744073709551615 MD T-1 v t c\r\n",
+    b"me Zm8= b\r\nmn\r\n",
 ]
-WORDS = [b"noreply", b" noreply", b"HTTP/", b"9" * 21]
+WORDS = [
+    b"noreply",
+    b" noreply",
+    b"HTTP/",
+    b"9" * 21,
+    b" b",
+    b" O" + b"o" * 31,
+    b" v v",
+    b" T-1",
+    b"mg ",
+    b"ms ",
+]
 SPICE = [b" ", b"\r", b"\n", b"\r\n", b"\0", b"\t", b"-", b"0", b"\xff", *WORDS]
 SIZE_MAX = 8192
 
@@ -45,6 +63,17 @@ ERRORS = {
     b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n",
     b"CLIENT_ERROR invalid exptime argument\r\n",
     b"CLIENT_ERROR invalid numeric delta argument\r\n",
+    b"CLIENT_ERROR duplicate flag\r\n",
+    b"CLIENT_ERROR invalid flag\r\n",
+    b"CLIENT_ERROR invalid or duplicate flag\r\n",
+    b"CLIENT_ERROR options flags are too long\r\n",
+    b"CLIENT_ERROR bad token in command line format\r\n",
+    b"CLIENT_ERROR opaque token too long\r\n",
+    b"CLIENT_ERROR error decoding key\r\n",
+    b"CLIENT_ERROR invalid numeric initial value\r\n",
+    b"CLIENT_ERROR invalid numeric delta value\r\n",
+    b"CLIENT_ERROR invalid mode for ms M token\r\n",
+    b"CLIENT_ERROR invalid mode for ma M token\r\n",
 }
 
 
@@ -86,14 +115,20 @@ def check_outcome(data: bytes, name: str, fields: dict[str, Any]) -> None:
     assert name == "GOT_REQUEST"
     assert length == end + 1
     line = data[:length].removesuffix(b"\n").removesuffix(b"\r")
-    for span in ("key", "keys", "line"):
+    decoded = fields.get("encoded", False)
+    for span in ("key", "keys", "line", "opaque"):
         if span in fields:
             assert fields[span], f"{span} is empty"
-            assert fields[span] in line
-            assert b"\n" not in fields[span]
+            if span != "key" or not decoded:
+                assert fields[span] in line
+                assert b"\n" not in fields[span]
     if "key" in fields:
-        assert b" " not in fields["key"]
+        assert decoded or b" " not in fields["key"]
         assert len(fields["key"]) <= 250 or "keys" in fields
+    if "returns" in fields:
+        assert set(fields["returns"]) == set(fields["flags"]) & set("OkstcfhlTNR")
+        assert len(fields["returns"]) == len(set(fields["returns"]))
+        assert 1 <= len(fields.get("opaque", b"O")) <= 32
     if "nbytes" in fields:
         assert 0 <= fields["nbytes"] <= 2**31 - 3
 

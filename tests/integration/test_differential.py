@@ -17,11 +17,16 @@ import pytest
 from tests.integration.conversation import Conversation, hold, shorten
 from tests.integration.exchanges import A, Exchange, put, talk, well_formed
 from tests.integration.exchanges_malformed import malformed
-from tests.integration.known_differences import KNOWN_DIFFERENCES
+from tests.integration.exchanges_meta import meta_reads
+from tests.integration.exchanges_meta_malformed import meta_malformed
+from tests.integration.exchanges_meta_writes import meta_writes
+from tests.integration.known_differences import KNOWN_DIFFERENCES as CLASSIC_DIFFERENCES
+from tests.integration.known_differences_meta import META_DIFFERENCES
 from tests.requirements import missing
 from tests.servers import Server, reference, serving
 
-EXCHANGES = well_formed() + malformed()
+EXCHANGES = well_formed() + malformed() + meta_reads() + meta_writes() + meta_malformed()
+KNOWN_DIFFERENCES = CLASSIC_DIFFERENCES | META_DIFFERENCES
 REFERENCE_VERSION = b"1.6.18"  # the version the table of differences is about
 
 
@@ -52,7 +57,7 @@ def test_there_are_enough_exchanges(capsys: pytest.CaptureFixture[str]) -> None:
         print(
             f"\n{len(EXCHANGES)} exchanges, {steps} steps, {len(KNOWN_DIFFERENCES)} known version differences"
         )
-    assert len(names) == len(EXCHANGES) >= 250
+    assert len(names) == len(EXCHANGES) >= 600
     assert set(KNOWN_DIFFERENCES) <= names
 
 

@@ -17,6 +17,7 @@ MAX_ITEM = 1 << 20
 class Entry:
     def __init__(self, value: bytes, flags: int, exptime: int) -> None:
         self.value, self.flags, self.exptime = value, flags, exptime
+        self.stale = self.won = False
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -47,16 +48,20 @@ class StoreModel(RuleBasedStateMachine):
         size=SIZES,
         flags=st.sampled_from([0, 1, 2**32 - 1]),
         ttl=st.integers(0, 20),
-        stale=st.booleans(),
+        wrong=st.sampled_from([0, 0, 1, -1]),
+        tolerant=st.booleans(),
     )
-    def put(self, mode: str, key: bytes, size: int, flags: int, ttl: int, stale: bool) -> None:
+    def put(self, mode: str, key: bytes, size: int, flags: int, ttl: int, wrong: int, tolerant: bool) -> None:
         self.step += 1
         value = (b"%d:" % self.step * (size // 2 + 1))[:size]
         entry = self.expect(key)
         exptime = self.now + ttl if ttl else 0
         held = self.store.get(key, self.now)
-        cas = (held[2] if held else 7) + stale
-        got = self.store.put(mode, key, value, flags=flags, exptime=exptime, cas=cas, now=self.now)
+        cas = (held[2] if held else 7) + wrong
+        stale = tolerant and wrong < 0 < cas
+        got = self.store.put(
+            mode, key, value, flags=flags, exptime=exptime, cas=cas, now=self.now, tolerant=tolerant
+        )
         if mode in ("append", "prepend"):
             if entry is None:
                 assert got == "NOT_STORED"
@@ -66,6 +71,7 @@ class StoreModel(RuleBasedStateMachine):
                 assert got == "NOT_STORED"
             elif got == "STORED":
                 entry.value = joined
+                entry.stale = entry.won = False
             else:
                 assert self.lossy
                 assert got in ("NO_MEMORY", "NOT_STORED")
@@ -77,7 +83,7 @@ class StoreModel(RuleBasedStateMachine):
         if (mode == "add" and entry) or (mode == "replace" and not entry):
             wanted = "NOT_STORED"
         elif mode == "cas":
-            wanted = "NOT_FOUND" if not entry else "EXISTS" if stale else "STORED"
+            wanted = "NOT_FOUND" if not entry else "EXISTS" if wrong and not stale else "STORED"
         if got == "NO_MEMORY" or (
             self.lossy and wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
         ):
@@ -87,7 +93,33 @@ class StoreModel(RuleBasedStateMachine):
             return
         assert got == wanted
         if got == "STORED":
-            self.model[key] = Entry(value, flags, exptime)
+            new = self.model[key] = Entry(value, flags, exptime)
+            if mode == "cas" and stale:
+                assert entry is not None
+                new.exptime, new.stale, new.won = entry.exptime, True, entry.won
+
+    @rule(key=KEYS)
+    def invalidate(self, key: bytes) -> None:
+        entry = self.expect(key)
+        before = self.store.get(key, self.now)
+        assert self.store.invalidate(key, self.now) == (entry is not None)
+        if entry:
+            entry.stale, entry.won = True, False
+            after = self.store.get(key, self.now)
+            assert before is not None
+            assert after is not None
+            assert after[2] != before[2]
+
+    @rule(key=KEYS, winning=st.booleans())
+    def claim(self, key: bytes, winning: bool) -> None:
+        entry = self.expect(key)
+        got = self.store.claim(key, winning, self.now)
+        if entry is None:
+            assert got is None
+            return
+        wins = not entry.won and (winning or entry.stale)
+        assert got == (entry.stale, entry.won, wins)
+        entry.won = entry.won or wins
 
     @rule(key=KEYS)
     def get(self, key: bytes) -> None:
@@ -137,6 +169,8 @@ class StoreModel(RuleBasedStateMachine):
             return
         wanted = (int(text) + delta) % 2**64 if incr else max(0, int(text) - delta)
         assert got == wanted
+        if len(b"%d" % wanted) > len(entry.value):  # a new item
+            entry.stale = entry.won = False
         entry.value = (b"%d" % wanted).ljust(len(entry.value))
 
     @rule()

@@ -24,9 +24,14 @@ STREAM = b"".join(
         b"append k 0 0 3\r\n\r\n\r\r\n",
         b"flush_all noreply\r\n",
         b"version\r\n",
+        b"mg key v t T30 k Oabc q\r\n",
+        b"ms Zm9v 7 b T0 F5 MA N30\r\nmn\r\nmn\n\r\n",
+        b"ms a 4 q q\r\nmn\r\n\r\n",
+        b"ma n D5 N0 !\n",
+        b"mn\r\n",
     ]
 )
-OUTCOMES = 15
+OUTCOMES = 20
 Outcome = tuple[str, dict[str, Any]]
 
 
