@@ -1,8 +1,7 @@
 """Meta conversations for the differential test: mg with every flag, leases, stale items.
 
 Knows: the meta commands as they are meant to be used; those that write stand in `exchanges_meta_writes`,
-misuse in `exchanges_meta_malformed`. Times are multiples of ten seconds, because the comparison rounds them up
-to that.
+misuse in `exchanges_meta_malformed`. Times are multiples of ten seconds, because the comparison rounds up.
 """
 
 from __future__ import annotations

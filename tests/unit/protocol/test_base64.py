@@ -1,6 +1,7 @@
 """Keys in base64: what goes in comes out, and nothing else is taken for base64."""
 
 import base64
+import re
 
 import pytest
 from hypothesis import given
@@ -17,11 +18,9 @@ def test_it_is_the_base64_everybody_else_writes(data: bytes) -> None:
 
 @given(st.text("ABCz019+/=-_ \n", max_size=12).map(str.encode))
 def test_only_whole_padded_groups_of_the_alphabet_are_read(text: bytes) -> None:
-    try:
-        expected = base64.b64decode(text, validate=True) or None
-    except ValueError:
-        expected = None
-    assert decode(text) == expected
+    # The standard library would take padding behind a whole group.
+    groups = re.fullmatch(rb"([\w+/]{4})*([\w+/]{4}|[\w+/]{3}=|[\w+/]{2}==)", text.replace(b"_", b"!"))
+    assert decode(text) == (base64.b64decode(text) if groups else None)
 
 
 @pytest.mark.parametrize(
