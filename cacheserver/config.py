@@ -289,6 +289,16 @@ class Config:
         show=_yes_no,
         help="allow the shutdown command",
     )
+    auth_file: str | None = knob(
+        "-Y",
+        "--auth-file",
+        metavar="<file>",
+        parse=_path,
+        stat="auth_enabled_ascii",
+        show=lambda value: value or "no",
+        shown="none",
+        help="clients must log in as one of this file's users, a line user:password each; read again on SIGHUP",
+    )
     prefix_delimiter: str | None = knob(
         "-D",
         metavar="<char>",
@@ -340,6 +350,8 @@ class Config:
         for name, spec in knobs().items():
             if spec.stat is not None:
                 found[spec.stat] = spec.show(getattr(self, name))
+        if self.auth_file is not None:
+            found["binding_protocol"] = "ascii"  # logging in is part of the text protocol
         return found
 
 

@@ -249,6 +249,16 @@ cdef Parsed read_command(Request *r, const char *line, const char *word, const c
     return GOT_REQUEST
 
 
+cdef bint read_login(const char *line, const char *end, uint64_t *nbytes) noexcept nogil:
+    cdef const char *p = token_end(line, end)
+    cdef int token
+    if p - line != 3 or memcmp(line, b"set", 3) != 0:
+        return False
+    for token in range(3):
+        p = token_end(token_start(p, end), end)
+    return take_u64(&p, end, nbytes) and nbytes[0] <= NBYTES_MAX
+
+
 # The whole line -------------------------------------------------------------------------------------------------
 
 cdef Parsed read_line(Request *r, const char *line, const char *end) noexcept nogil:

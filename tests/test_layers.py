@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.session": {"protocol", "cacheserver.store"},
     "cacheserver.retrieval": {"protocol", "cacheserver.store", "cacheserver.output", "cacheserver.session"},
     "cacheserver.storage": {"protocol", "cacheserver.store", "cacheserver.output", "cacheserver.session"},
+    "cacheserver.login": {"protocol", "cacheserver.output", "cacheserver.session"},
     "cacheserver.engine": {
         "protocol",
         "cacheserver.store",
@@ -34,6 +35,7 @@ LAYERS: dict[str, set[str]] = {
         "cacheserver.session",
         "cacheserver.retrieval",
         "cacheserver.storage",
+        "cacheserver.login",
     },
     "cacheserver.net": {"cacheserver.engine"},
     "cacheserver.worker": {"cacheserver.net"},
@@ -48,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.sockets": {"cacheserver.config", "cacheserver.errors"},
     "cacheserver.stats": set(),
     "cacheserver.desk": set(),
+    "cacheserver.auth": {"cacheserver.errors"},
     "cacheserver.commands": {"cacheserver", "cacheserver.stats", "cacheserver.desk"},
     "cacheserver.cli": {"cacheserver", "cacheserver.config", "cacheserver.errors", "cacheserver.server"},
     "cacheserver.__main__": {"cacheserver", "cacheserver.cli", "cacheserver.ping"},

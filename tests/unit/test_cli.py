@@ -69,7 +69,7 @@ def test_what_has_no_meaning_here_is_named_once_with_the_reason() -> None:
         (["-S"], "SASL"),
         (["-k"], "locked"),
         (["-e", "/dev/shm/x"], "memory file"),
-        (["-Y", "/etc/x"], "authentication"),
+        (["-Y", ""], "-Y"),
         (["-U", "11211"], "UDP"),
         (["-o", "ext_path=/x:1G"], "flash"),
         (["--enable-ssl"], "TLS"),
