@@ -1,9 +1,9 @@
-"""Who may log in: memcached's file of users, one `user:password` a line, read at the start and again on SIGHUP.
+"""Who may log in: memcached's file of users, one `user:password` a line, read at the start and on SIGHUP.
 
-Knows: the file's form and a token's (`user password`, the password may have spaces). Must not know: connections,
-requests. Owns: the passwords, in memory as the file has them.
-Threads: check() may be called from every worker at once, load() from one thread at a time; what it reads takes
-effect as a whole.
+Knows: the file's form and a token's (`user password`; the password may have spaces). Must not know:
+connections, requests. Owns: the passwords, in memory as the file has them.
+Threads: check() may be called from every worker at once, reload() from one thread at a time; what it reads
+takes effect as a whole.
 """
 
 import contextlib
@@ -56,7 +56,8 @@ class Users:
             data = _content(self._path)
         except OSError as error:
             raise StartError(
-                f"-Y {self._path}: cannot read the users: {error.strerror}; give a file of lines user:password"
+                f"-Y {self._path}: cannot read the users: {error.strerror}; "
+                "give a file of lines user:password"
             ) from None
         try:
             entries = parse(data)

@@ -297,7 +297,7 @@ class Config:
         stat="auth_enabled_ascii",
         show=lambda value: value or "no",
         shown="none",
-        help="clients must log in as one of this file's users, a line user:password each; read again on SIGHUP",
+        help="clients must log in as a user of this file, one user:password a line; read again on SIGHUP",
     )
     prefix_delimiter: str | None = knob(
         "-D",

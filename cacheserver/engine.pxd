@@ -20,6 +20,8 @@ from cacheserver.session cimport (
     Feed,
     Session,
     session_between,
+    session_receiving,
+    session_swallowing,
 )
 from cacheserver.store.store cimport Store
 

@@ -34,8 +34,8 @@ def connect(address: str, timeout: float) -> socket.socket:
 def ping(address: str, timeout: float = 3.0) -> str:
     """Return the version the server names, or the error it answers: either shows that it lives.
 
-    A server that wants a login, or has all the connections it may have, says so and no version. Raises OSError
-    or ValueError where none answers in `timeout` s.
+    A server that wants a login, or has all the connections it may have, says so and no version. Raises
+    OSError or ValueError where none answers in `timeout` s.
     """
     with connect(address, timeout) as client:
         client.sendall(b"version\r\n")

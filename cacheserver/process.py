@@ -45,7 +45,7 @@ def end_on_signals() -> None:
 
 def allow_files(connections: int, workers: int) -> None:
     """Raise RLIMIT_NOFILE so that `connections` and the server's own files fit. Raises StartError."""
-    needed = connections + FILES_BESIDE_CONNECTIONS + 8 * workers
+    needed = connections + reserved_files(workers)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -63,6 +63,11 @@ def allow_files(connections: int, workers: int) -> None:
             f"-c {connections} needs {needed} open files, the system allows {hard}; start as root, raise the "
             "limit (ulimit -n) or ask for fewer connections"
         ) from None
+
+
+def reserved_files(workers: int) -> int:
+    """Return the number of files that are kept free for the server itself."""
+    return FILES_BESIDE_CONNECTIONS + 8 * workers
 
 
 def _most_files() -> int:

@@ -98,6 +98,7 @@ class Server:
     ) -> None:
         self.config = config
         self.started = time.monotonic()
+        self.reserved_files = process.reserved_files(config.threads)
         threading.stack_size(THREAD_STACK)
         self._own_monitor = monitor
         self.monitor = monitor or default_monitor()

@@ -75,6 +75,12 @@ cdef inline bint session_between(Session *s) noexcept nogil:
     """Whether the session waits for a new request."""
     return s.mode == LINE or s.mode == LOGIN
 
+cdef inline bint session_receiving(Session *s) noexcept nogil:
+    return s.mode == VALUE
+
+cdef inline bint session_swallowing(Session *s) noexcept nogil:
+    return s.mode == SWALLOW or s.mode == SKIP
+
 cdef enum:
     MONTH = 2592000          # seconds: larger exptimes are absolute Unix times
 
