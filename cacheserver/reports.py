@@ -26,6 +26,8 @@ STATUS_COUNTS = (
     "bytes_asked_hard",
 )
 
+Kind = Callable[[list[bytes]], bytes | Job]
+
 
 class Reading(NamedTuple):
     """All numbers at one moment; sums over the engines and reactors."""
@@ -38,12 +40,14 @@ class Reports:
     """The reports of one server.
 
     changed: settings that commands have changed, by their names in `stats settings`.
+    more: further kinds, by their names; each is called with what stands behind it.
     """
 
     def __init__(
         self,
         server: ServerParts,
         changed: Mapping[str, str],
+        more: Mapping[bytes, Kind] | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -53,21 +57,22 @@ class Reports:
         self._monotonic = monotonic
         self._wall = wall
         self._origin = Reading({}, {})
-        self._kinds: dict[bytes, Callable[[], bytes | Job]] = {
+        self._kinds: dict[bytes, Kind] = {
             b"settings": self._settings,
             b"items": self._items,
             b"slabs": self._slabs,
-            b"sizes": lambda: stats.render([("sizes_status", "disabled")]),
+            b"sizes": lambda _: stats.render([("sizes_status", "disabled")]),
             b"conns": self._conns,
             b"reset": self._reset,
+            **(more or {}),
         }
 
     def answer(self, arguments: list[bytes]) -> bytes | Job:
-        """stats [<kind>]: what stands behind the kind is ignored, as in memcached."""
+        """stats [<kind> ...]: what a kind has no use for is ignored, as in memcached."""
         if not arguments:
             return self._general()
         kind = self._kinds.get(arguments[0])
-        return ERROR if kind is None else kind()
+        return ERROR if kind is None else kind(arguments[1:])
 
     # -- stats --
 
@@ -127,23 +132,23 @@ class Reports:
 
     # -- the other kinds --
 
-    def _settings(self) -> bytes:
+    def _settings(self, _rest: list[bytes]) -> bytes:
         knobs = {**self._server.config.settings(), **self._changed}
         return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
 
-    def _items(self) -> bytes:
+    def _items(self, _rest: list[bytes]) -> bytes:
         return stats.render(stats.item_rows(self._reading().classes))
 
-    def _slabs(self) -> bytes:
+    def _slabs(self, _rest: list[bytes]) -> bytes:
         now = self._reading()
         active, malloced = (now.numbers.get(name, 0) for name in ("active_slabs", "total_malloced"))
         return stats.render(stats.slab_rows(now.classes, active, malloced))
 
-    def _conns(self) -> Job:
+    def _conns(self, _rest: list[bytes]) -> Job:
         uptime = int(self._monotonic() - self._server.started)
         return roster(self._server.listener, self._server.workers, uptime)
 
-    def _reset(self) -> bytes:
+    def _reset(self, _rest: list[bytes]) -> bytes:
         self._origin = self._absolute()
         return b"RESET\r\n"
 
