@@ -10,8 +10,29 @@ from tests.integration.exchanges import A, GET_A, Exchange, talk
 
 LEVELS = (b"1", b"0 noreply", b"2 1", b"4294967295", b"1 noreply noreply", b" 1 ")
 BAD_LEVELS = (b"4294967296", b"1x", b"x noreply", b"99999999999999999999")
-SIZES = (b"64", b"64 noreply", b"1024", b" 64 ", b"7", b"0", b"7 noreply", b"1000000001", b"1000000001 noreply")
-BAD_SIZES = (b"", b"x", b"-1", b"noreply", b"x noreply", b"64m", b"1.5", b"4294967296", b"64 64", b"64 x noreply")
+SIZES = (
+    b"64",
+    b"64 noreply",
+    b"1024",
+    b" 64 ",
+    b"7",
+    b"0",
+    b"7 noreply",
+    b"1000000001",
+    b"1000000001 noreply",
+)
+BAD_SIZES = (
+    b"",
+    b"x",
+    b"-1",
+    b"noreply",
+    b"x noreply",
+    b"64m",
+    b"1.5",
+    b"4294967296",
+    b"64 64",
+    b"64 x noreply",
+)
 
 
 def stats() -> list[Exchange]:
