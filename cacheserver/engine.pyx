@@ -104,6 +104,10 @@ cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
         if not r.noreply:
             put_line(w, REPLY_FLUSH_REFUSED)
         return
+    if r.error != NULL:
+        if not r.noreply and writer_room(w, r.nerror):
+            buffer_put(&w.out.text, r.error, r.nerror)
+        return
     if r.has_exptime and r.exptime > 0 and store_exptime(e, r.exptime) > e.now:
         store_flush_later(e.store, store_exptime(e, r.exptime))
     else:

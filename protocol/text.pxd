@@ -23,7 +23,8 @@ cdef Parsed parse(const char *buf, size_t n, Request *r) noexcept nogil
 #                    delete           key, nkey
 #                    incr, decr       key, nkey, number
 #                    touch            key, nkey, exptime
-#                    flush_all        has_exptime, exptime (0 without one)
+#                    flush_all        has_exptime, exptime (0 without one), error (NULL, or the reply to an exptime
+#                                     that cannot be read), nerror
 #                    command          line, nline
 #   GOT_KEYS       op (OP_GET or OP_GETS), noreply (False), key, nkey, keys, nkeys, length == n. The line goes on: the
 #                  last token of `keys` may be unfinished, and its last byte may be the CR of the line's end.

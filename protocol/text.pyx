@@ -214,8 +214,11 @@ cdef Parsed read_flush(Request *r, const char *p, const char *end) noexcept nogi
     r.exptime = 0
     r.noreply = ends_noreply(p, end)
     r.has_exptime = token_start(p, end) != end and not is_last_noreply(p, end)
+    r.error = NULL
     if r.has_exptime and not take_i32(&p, end, &r.exptime):
-        return refuse(r, REPLY_BAD_EXPTIME, r.noreply, 0)
+        # Not refused here: it counts as a flush, and where flushing is not allowed that is the answer.
+        r.error = lines[<int>REPLY_BAD_EXPTIME].text
+        r.nerror = lines[<int>REPLY_BAD_EXPTIME].len
     return GOT_REQUEST
 
 cdef Parsed read_bare(Request *r, Op op, const char *p, const char *end) noexcept nogil:
@@ -352,6 +355,7 @@ cdef dict request_fields(const Request *r):
         fields["exptime"] = r.exptime
     if r.op == OP_FLUSH_ALL:
         fields["has_exptime"] = bool(r.has_exptime)
+        fields["error"] = None if r.error == NULL else r.error[:r.nerror]
     if r.op in (OP_CAS, OP_INCR, OP_DECR):
         fields["number"] = r.number
     return fields

@@ -1,4 +1,4 @@
-"""Conversations about stats and control for the differential test: forms that do not depend on what a server holds.
+"""Conversations about stats and control for the differential test: what does not depend on a server's state.
 
 Knows: the commands' grammar. Numbers and field names are compared by test_stats. cache_memlimit is given only
 sizes that leave the reference room for the other exchanges.
@@ -6,7 +6,7 @@ sizes that leave the reference room for the other exchanges.
 
 from __future__ import annotations
 
-from tests.integration.exchanges import A, GET_A, Exchange, talk
+from tests.integration.exchanges import GET_A, A, Exchange, talk
 
 LEVELS = (b"1", b"0 noreply", b"2 1", b"4294967295", b"1 noreply noreply", b" 1 ")
 BAD_LEVELS = (b"4294967296", b"1x", b"x noreply", b"99999999999999999999")

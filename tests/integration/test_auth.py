@@ -1,4 +1,4 @@
-"""Logging in: the same words as memcached's -Y, replies in step, the users' file, and what a stranger can hold.
+"""Logging in: the same words as memcached's -Y, replies in step, the users' file, what a stranger can hold.
 
 Knows: the text protocol from outside. A login here is a list of pieces, each sent when the reply to the one
 before it is here: memcached 1.6 loses replies of strangers that pipeline (see below), this server does not.
