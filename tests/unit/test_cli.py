@@ -70,6 +70,7 @@ def test_what_has_no_meaning_here_is_named_once_with_the_reason() -> None:
         (["-k"], "locked"),
         (["-e", "/dev/shm/x"], "memory file"),
         (["-Y", ""], "-Y"),
+        (["-Y", "/etc/x", "-U", "11211"], "UDP"),
         (["-U", "11211"], "UDP"),
         (["-o", "ext_path=/x:1G"], "flash"),
         (["--enable-ssl"], "TLS"),
