@@ -51,16 +51,11 @@ REFUSED = (
     ),
     Legacy(
         ("-S", "--enable-sasl"),
-        "SASL is part of the binary protocol, which is not served; keep clients out by address or firewall",
+        "SASL is part of the binary protocol, which is not served; -Y has the text protocol's logins",
     ),
     Legacy(
         ("-e", "--memory-file"),
         "a memory file has a fixed size and this server's memory has none; leave it out",
-        "<file>",
-    ),
-    Legacy(
-        ("-Y", "--auth-file"),
-        "this version has no authentication; keep clients out by address or firewall",
         "<file>",
     ),
     Legacy(("-Z", "--enable-ssl"), "this version has no TLS; put a TLS proxy before it"),
@@ -118,6 +113,8 @@ def parse(arguments: Sequence[str]) -> tuple[Config, str]:
         raise UsageError(
             "-p 0 turns TCP off, so nothing is left to listen on; give a port, or a Unix socket by -s, or -U"
         )
+    if config.auth_file is not None and config.udp_port:
+        raise UsageError("-Y: nobody can log in over UDP; give -U 0, or leave one of them out")
     return config, line
 
 

@@ -329,6 +329,16 @@ class Config:
         shown="none",
         help="servers that `config get cluster` names: a comma list of host[:port], or one DNS name for all",
     )
+    auth_file: str | None = knob(
+        "-Y",
+        "--auth-file",
+        metavar="<file>",
+        parse=_path,
+        stat="auth_enabled_ascii",
+        show=lambda value: value or "no",
+        shown="none",
+        help="clients must log in as a user of this file, one user:password a line; read again on SIGHUP",
+    )
     prefix_delimiter: str | None = knob(
         "-D",
         metavar="<char>",
@@ -391,6 +401,8 @@ class Config:
         for name, spec in knobs().items():
             if spec.stat is not None:
                 found[spec.stat] = spec.show(getattr(self, name))
+        if self.auth_file is not None:
+            found["binding_protocol"] = "ascii"  # logging in is part of the text protocol
         return found
 
 

@@ -11,6 +11,7 @@ from libc.stdint cimport uint64_t
 from cacheserver.output cimport Output, Span, output_free, output_reset, output_room
 from cacheserver.session cimport (
     CARRY_MAX,
+    STRANGER_MAX,
     FEED_CLOSE,
     FEED_COMMAND,
     FEED_MORE,
@@ -18,6 +19,9 @@ from cacheserver.session cimport (
     EngineC,
     Feed,
     Session,
+    session_between,
+    session_receiving,
+    session_swallowing,
 )
 from cacheserver.store.store cimport Store
 
@@ -26,7 +30,7 @@ cdef enum Ran:
     RAN_ON                   # its reply, if any, is in the output
     RAN_JOB                  # it goes on as Engine.job, which has the connection for itself meanwhile
 
-cdef void session_open(Session *s) noexcept nogil
+cdef void session_open(EngineC *e, Session *s) noexcept nogil
 cdef void session_close(EngineC *e, Session *s) noexcept nogil
 
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil
@@ -41,5 +45,7 @@ cdef class Engine:
     cdef readonly Store store
     cdef public object handler
     cdef object job
+    cdef object check
     cdef int run_command(self, Session *s, Output *out) except -1
+    cdef int log_in(self, Session *s, Output *out, bytes token) except -1
     cdef bint say(self, Output *out, bytes reply) except -1

@@ -8,12 +8,16 @@ class Engine:
     handler: called with the line (bytes, without CRLF) of every command that is not done in C, on the
     worker's thread; returns the reply with its CRLFs (b"" for none), None to close the connection, or a
     job: a callable that the connection's owner has run elsewhere, with the connection for itself.
+    authenticator: called with the token ("user password") of every login, on the worker's thread; True lets
+    the client in. None: clients need not log in. Set it before the first connection: a session that began
+    without one needs none.
     flush_enabled: False refuses flush_all (memcached's -F).
     version: what `version` answers, plain a.b.c.
     """
 
     store: Store
     handler: Callable[[bytes], bytes | Callable[..., object] | None] | None
+    authenticator: Callable[[bytes], bool] | None
 
     def __init__(self, store: Store, *, flush_enabled: bool = True, version: str = "0.0.0") -> None: ...
     def counters(self) -> dict[str, int]:

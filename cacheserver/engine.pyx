@@ -6,13 +6,14 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
+from cacheserver.login cimport login
 from cacheserver.meta cimport answer_meta
 from cacheserver.output cimport Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room
 from cacheserver.retrieval cimport answer_line
 from cacheserver.session cimport (
-    CMD_FLUSH, CMD_TOUCH, COMMAND, COUNTERS, DECR_HITS, DECR_MISSES, DELETE_HITS, DELETE_MISSES, INCR_HITS,
-    INCR_MISSES, KEYS, LINE, OUTPUT_PAUSE, SKIP, SWALLOW, TOUCH_HITS, TOUCH_MISSES, TURN_NS, TURN_STEPS, VALUE,
-    store_exptime,
+    AUTH_CMDS, AUTH_ERRORS, CMD_FLUSH, CMD_TOUCH, COMMAND, COUNTERS, DECR_HITS, DECR_MISSES, DELETE_HITS, DELETE_MISSES, INCR_HITS,
+    INCR_MISSES, KEYS, LINE, LOGIN, OUTPUT_PAUSE, SKIP, STRANGER_MAX, SWALLOW, TOUCH_HITS, TOUCH_MISSES, TURN_NS, TURN_STEPS, VALUE,
+    session_start, store_exptime,
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
 from cacheserver.store.arithmetic cimport store_arith
@@ -49,11 +50,14 @@ COUNTER_NAMES = (
     "cmd_get", "cmd_set", "cmd_touch", "cmd_flush", "get_hits", "get_misses", "get_expired", "delete_hits",
     "delete_misses", "incr_hits", "incr_misses", "decr_hits", "decr_misses", "cas_hits", "cas_misses", "cas_badval",
     "touch_hits", "touch_misses", "store_too_large", "store_no_memory", "cmd_meta",
+    "auth_cmds", "auth_errors",
 )
 
 
-cdef void session_open(Session *s) noexcept nogil:
+cdef void session_open(EngineC *e, Session *s) noexcept nogil:
     memset(s, 0, sizeof(Session))
+    s.trusted = not e.guarded
+    s.mode = session_start(s)
 
 
 cdef void session_close(EngineC *e, Session *s) noexcept nogil:
@@ -103,6 +107,10 @@ cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
     if not e.flush_enabled:
         if not r.noreply:
             put_line(w, REPLY_FLUSH_REFUSED)
+        return
+    if r.error != NULL:
+        if not r.noreply and writer_room(w, r.nerror):
+            buffer_put(&w.out.text, r.error, r.nerror)
         return
     if r.has_exptime and r.exptime > 0 and store_exptime(e, r.exptime) > e.now:
         store_flush_later(e.store, store_exptime(e, r.exptime))
@@ -250,7 +258,7 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
         used[0] = n if <int64_t>n < s.remaining else <size_t>s.remaining
         s.remaining -= used[0]
         if s.remaining == 0:
-            s.mode = LINE
+            s.mode = session_start(s)
     elif s.mode == KEYS:
         return keys(e, s, w, p, n, used, wait)
     elif s.mode == SKIP:
@@ -258,6 +266,9 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
         used[0] = n if lf == NULL else <size_t>(lf + 1 - p)
         if lf != NULL:
             s.mode = LINE
+    elif s.mode == LOGIN:
+        e.heavy = True
+        return login(e, s, w, p, n, used, wait)
     else:
         return FEED_COMMAND
     return FEED_MORE
@@ -273,14 +284,14 @@ cdef inline int64_t turn_clock() noexcept nogil:
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil:
     """Execute what is complete in `buf`; the caller keeps what was not consumed and puts it before the next bytes."""
     cdef Writer w
-    cdef size_t pos = 0, used, before = out.bytes
+    cdef size_t pos = 0, used, before = out.bytes, most = OUTPUT_PAUSE if s.trusted else STRANGER_MAX
     cdef int64_t until = 0
     cdef uint32_t steps = 0
     cdef bint wait = False
     cdef Feed feed = FEED_MORE
     writer_open(&w, out)
     while pos < n and not wait and feed == FEED_MORE:
-        if writer_bytes(&w) - before >= OUTPUT_PAUSE:
+        if writer_bytes(&w) - before >= most:
             feed = FEED_PAUSED
             break
         if steps >= TURN_STEPS:
@@ -355,16 +366,28 @@ cdef class Engine:
             raise ValueError(f"version {version!r} is too long")
         self.store = store
         self.handler = None
+        self.check = None
         self.c.store = &store.c
         self.c.flush_enabled = flush_enabled
         memcpy(self.c.version, <const char *>text, len(text))
         self.c.nversion = <uint32_t>len(text)
         engine_tick(&self.c)
 
+    @property
+    def authenticator(self):
+        return self.check
+
+    @authenticator.setter
+    def authenticator(self, check):
+        self.check = check
+        self.c.guarded = check is not None
+
     cdef int run_command(self, Session *s, Output *out) except -1:
         """Give the waiting command to the handler and write its reply; returns a Ran."""
         cdef bytes line = s.command.data[:s.command.len]
         buffer_free(&s.command)
+        if not s.trusted:
+            return self.log_in(s, out, line)
         s.mode = LINE
         answer = self.handler(line) if self.handler is not None else b"ERROR\r\n"
         if answer is None:
@@ -373,6 +396,17 @@ cdef class Engine:
             self.job = answer
             return RAN_JOB
         return RAN_ON if self.say(out, answer) else RAN_CLOSE
+
+    cdef int log_in(self, Session *s, Output *out, bytes token) except -1:
+        """Let the client in if its token is good; returns a Ran."""
+        s.mode = LOGIN
+        self.c.counters[AUTH_CMDS] += 1
+        if self.check is not None and self.check(token):
+            s.trusted = True
+            s.mode = LINE
+            return RAN_ON if self.say(out, b"STORED\r\n") else RAN_CLOSE
+        self.c.counters[AUTH_ERRORS] += 1
+        return RAN_ON if self.say(out, b"CLIENT_ERROR authentication failure\r\n") else RAN_CLOSE
 
     cdef bint say(self, Output *out, bytes reply) except -1:
         """Add a reply to the output; False if memory is out."""

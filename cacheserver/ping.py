@@ -8,6 +8,7 @@ import socket
 import sys
 
 DEFAULT = "127.0.0.1:11211"
+ALIVE = ("VERSION", "ERROR", "CLIENT_ERROR", "SERVER_ERROR")
 USAGE = f"usage: cacheserver ping [host:port | [ipv6]:port | /path/of/socket]  (default: {DEFAULT})"
 
 
@@ -31,7 +32,11 @@ def connect(address: str, timeout: float) -> socket.socket:
 
 
 def ping(address: str, timeout: float = 3.0) -> str:
-    """Return the version the server names. Raises OSError or ValueError where none answers in `timeout` s."""
+    """Return the version the server names, or the error it answers: either shows that it lives.
+
+    A server that wants a login, or has all the connections it may have, says so and no version. Raises
+    OSError or ValueError where none answers in `timeout` s.
+    """
     with connect(address, timeout) as client:
         client.sendall(b"version\r\n")
         reply = b""
@@ -40,10 +45,11 @@ def ping(address: str, timeout: float = 3.0) -> str:
             if not part or len(reply) > 256:
                 break
             reply += part
-    word, _, version = reply.decode("ascii", "replace").strip().partition(" ")
-    if word != "VERSION":
+    line = reply.decode("ascii", "replace").strip()
+    word, _, version = line.partition(" ")
+    if word not in ALIVE or not reply.endswith(b"\n"):
         raise ValueError(f"not a memcached server: it answered {reply[:64]!r}")
-    return version
+    return version if word == "VERSION" else line
 
 
 def main(arguments: list[str]) -> int:

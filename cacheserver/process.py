@@ -48,7 +48,7 @@ def allow_files(connections: int, workers: int, sockets: int = 0) -> None:
 
     sockets: for UDP, in each worker.
     """
-    needed = connections + FILES_BESIDE_CONNECTIONS + (8 + sockets) * workers
+    needed = connections + reserved_files(workers, sockets)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -66,6 +66,11 @@ def allow_files(connections: int, workers: int, sockets: int = 0) -> None:
             f"-c {connections} needs {needed} open files, the system allows {hard}; start as root, raise the "
             "limit (ulimit -n) or ask for fewer connections"
         ) from None
+
+
+def reserved_files(workers: int, sockets: int = 0) -> int:
+    """Return the number of files that are kept free for the server itself. sockets: as above."""
+    return FILES_BESIDE_CONNECTIONS + (8 + sockets) * workers
 
 
 def _most_files() -> int:

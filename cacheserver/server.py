@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import uvloop
 
 from cacheserver import PROTOCOL_VERSION, __version__, process
+from cacheserver.auth import Users
 from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
@@ -56,9 +57,8 @@ def run(config: Config) -> int:
     """
     process.fill_standard_streams()
     process.end_on_signals()
-    process.allow_files(
-        config.conn_limit, config.threads, 2 * len(config.udp_listen) if config.udp_port else 0
-    )
+    users = None if config.auth_file is None else Users(config.auth_file)  # maybe only root may read it
+    process.allow_files(config.conn_limit, config.threads, udp_files(config))
     if config.core_dumps:
         process.allow_core_dumps()
     user = process.new_user(config.user)
@@ -68,10 +68,15 @@ def run(config: Config) -> int:
         with process.pidfile(config.pidfile):
             if user is not None:
                 process.become(user)
-            server = Server(config, sockets)
+            server = Server(config, sockets, users=users)
             return server.run(lambda: _announce(server, daemon))
     finally:
         close_sockets(sockets.all())
+
+
+def udp_files(config: Config) -> int:
+    """Return the most UDP sockets that a worker has: an address may stand for both families."""
+    return 2 * len(config.udp_listen) if config.udp_port else 0
 
 
 def _announce(server: Server, daemon: process.Daemon | None) -> None:
@@ -86,13 +91,22 @@ class Server:
     """Every part of one running server, for commands to look at; `started` is a time.monotonic() value.
 
     sockets: bound and listening; run() closes them on its way out. monitor: None takes the process's own,
-    which other caches may share; any other is started and stopped here.
+    which other caches may share; any other is started and stopped here. users: who may log in; None reads
+    them from the configuration's file, if it names one.
+    `reloads`: called one after the other, on the main thread, on SIGHUP; each tells in the log what it did.
     """
 
-    def __init__(self, config: Config, sockets: Sockets, monitor: Monitor | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: Sockets,
+        monitor: Monitor | None = None,
+        users: Users | None = None,
+    ) -> None:
         self.config = config
         self._sockets = sockets
         self.started = time.monotonic()
+        self.reserved_files = process.reserved_files(config.threads, udp_files(config))
         threading.stack_size(THREAD_STACK)
         self._own_monitor = monitor
         self.monitor = monitor or default_monitor()
@@ -141,9 +155,14 @@ class Server:
         self.cluster = Cluster(config.cluster, config.port if config.port > 0 else DEFAULT_PORT)
         self._failure: BaseException | None = None
         self._stopping = False
+        self.reloads: list[Callable[[], object]] = []
         commands = Commands(self)
         for engine in self.engines:
             engine.handler = commands.handle
+        if users is None and config.auth_file is not None:
+            users = Users(config.auth_file)
+        if users is not None:
+            self._guard(users)
 
     def run(self, ready: Callable[[], object]) -> int:
         """Serve until stop(); `ready` is called once connections are served. Returns the exit status."""
@@ -175,6 +194,11 @@ class Server:
         )
 
     # -- startup --
+
+    def _guard(self, users: Users) -> None:
+        for engine in self.engines:
+            engine.authenticator = users.check
+        self.reloads.append(users.reload)
 
     def _first_look(self) -> Status:
         """Read the host's bounds once, before anything is sized by them."""
@@ -242,7 +266,7 @@ class Server:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM, SIGINT and SIGUSR1 drain; SIGHUP is noted, as there is nothing to load again."""
+        """SIGTERM, SIGINT and SIGUSR1 drain; SIGHUP loads again what can be."""
         self._loop.call_soon(self._take_signals)  # a loop that does not run yet would lose them
         try:
             yield
@@ -255,7 +279,16 @@ class Server:
     def _take_signals(self) -> None:
         for number in process.ENDING_SIGNALS:
             self._loop.add_signal_handler(number, self._stop)
-        self._loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: there is nothing to load again")
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        if not self.reloads:
+            log.warning("SIGHUP: there is nothing to load again")
+        for reload in self.reloads:
+            try:
+                reload()
+            except Exception:
+                log.exception("SIGHUP: something could not be loaded again")
 
     # -- drain and shutdown --
 

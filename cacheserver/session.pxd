@@ -17,6 +17,7 @@ cdef enum:
     TURN_NS = 500000         # nanoseconds of one feed before FEED_PAUSED: others wait for their turn
     TURN_STEPS = 16          # steps from one look at the clock to the next; a heavy one counts as so many
     CARRY_MAX = 131072 + 512 # most unconsumed bytes a FEED_MORE may leave for the connection to keep
+    STRANGER_MAX = 4096      # bytes received at once from, and bytes of reply to, a client that has not logged in
 
 cdef enum Feed:
     FEED_MORE                # all that is complete was executed; keep the unconsumed rest and add to it
@@ -31,17 +32,19 @@ cdef enum Mode:
     SWALLOW                  # in a data block that goes nowhere
     KEYS                     # in a get line whose first keys have been answered
     SKIP                     # in a line that is dropped up to its LF
-    COMMAND                  # a command waits for Python
+    COMMAND                  # a command waits for Python, or the token of a login
+    LOGIN                    # at the beginning of a request of a client that must log in first
 
 cdef enum:
     CMD_GET, CMD_SET, CMD_TOUCH, CMD_FLUSH, GET_HITS, GET_MISSES, GET_EXPIRED, DELETE_HITS, DELETE_MISSES
     INCR_HITS, INCR_MISSES, DECR_HITS, DECR_MISSES, CAS_HITS, CAS_MISSES, CAS_BADVAL, TOUCH_HITS, TOUCH_MISSES
     STORE_TOO_LARGE, STORE_NO_MEMORY
-    CMD_META
+    CMD_META, AUTH_CMDS, AUTH_ERRORS
     COUNTERS
 
 cdef struct Session:
     uint8_t mode
+    bint trusted             # may do everything: it has logged in, or need not
     bint noreply             # VALUE
     bint is_meta             # VALUE: of ms, with `echo`
     bint with_cas            # KEYS: gets, gats
@@ -55,17 +58,32 @@ cdef struct Session:
     Put put                  # VALUE
     Echo echo                # VALUE
     Reservation reservation  # VALUE
-    WriteBuffer command      # COMMAND: the line for Python
+    WriteBuffer command      # COMMAND: the line for Python, or the token
 
 cdef struct EngineC:
     StoreC *store
     uint32_t now             # store clock, seconds; engine_tick() sets it
     int64_t wall             # Unix time when the store clock showed 0
     bint flush_enabled
+    bint guarded             # clients must log in
     bint heavy               # the step that runs may have moved a lot of memory
     char version[32]         # "VERSION a.b.c\r\n"
     uint32_t nversion
     uint64_t counters[32]
+
+cdef inline Mode session_start(Session *s) noexcept nogil:
+    """The mode in which the session's requests begin."""
+    return LINE if s.trusted else LOGIN
+
+cdef inline bint session_between(Session *s) noexcept nogil:
+    """Whether the session waits for a new request."""
+    return s.mode == LINE or s.mode == LOGIN
+
+cdef inline bint session_receiving(Session *s) noexcept nogil:
+    return s.mode == VALUE
+
+cdef inline bint session_swallowing(Session *s) noexcept nogil:
+    return s.mode == SWALLOW or s.mode == SKIP
 
 cdef enum:
     MONTH = 2592000          # seconds: larger exptimes are absolute Unix times

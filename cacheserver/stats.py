@@ -10,6 +10,8 @@ of `stats slabs` has all its fields.
 
 from collections.abc import Iterable, Iterator, Mapping
 
+END = b"END\r\n"
+
 Row = tuple[str, object]
 Numbers = Mapping[str, int]
 Classes = Mapping[int, Numbers]
@@ -27,8 +29,7 @@ COUNTERS = _words(
     """
     cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses get_expired get_flushed
     delete_misses delete_hits incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval
-    touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors idle_kicks bytes_read
-    bytes_written
+    touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors
     """
 )
 
@@ -86,9 +87,12 @@ SLAB_FIELDS = _words(
 # What `stats reset` sets back. Everything else is a state, not a count.
 RESETTABLE = frozenset(COUNTERS) | _names(
     """
-    conn_yields total_connections rejected_connections listen_disabled_num time_in_listen_disabled_us
+    idle_kicks bytes_read bytes_written conn_yields
+    total_connections rejected_connections listen_disabled_num time_in_listen_disabled_us
     budget_kicks pressure_kicks udp_datagrams udp_dropped udp_too_large udp_unsent
     released_soft released_hard slab_reassign_rescues slabs_moved
+    lru_crawler_starts lru_maintainer_juggles log_worker_dropped log_worker_written log_watcher_skipped
+    log_watcher_sent
     total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed crawler_reclaimed
     crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru direct_reclaims
     """
@@ -142,6 +146,7 @@ SETTINGS: Mapping[str, str] = {
     "tail_repair_time": "0",
     "flush_enabled": "yes",
     "dump_enabled": "no",
+    "watch_enabled": "no",
     "hash_algorithm": "siphash",
     "lru_maintainer_thread": "yes",
     "lru_segmented": "yes",
@@ -157,20 +162,20 @@ SETTINGS: Mapping[str, str] = {
     "read_buf_mem_limit": "0",
     "track_sizes": "no",
     "inline_ascii_response": "no",
-    "client_flags_size": "4",
     "ssl_enabled": "no",
     "ssl_chain_cert": "(null)",
     "ssl_key": "(null)",
     "ssl_verify_mode": "0",
-    "ssl_keyformat": "0",
+    "ssl_keyformat": "1",
     "ssl_ciphers": "NULL",
     "ssl_ca_cert": "NULL",
-    "ssl_wbuf_size": "0",
+    "ssl_wbuf_size": "16384",
     "ssl_session_cache": "no",
     "ssl_kernel_tls": "no",
-    "ssl_min_version": "NULL",
-    "num_napi_ids": "0",
+    "ssl_min_version": "tlsv1.2",
+    "num_napi_ids": "(null)",
     "memory_file": "(null)",
+    "client_flags_size": "4",
 }
 
 
@@ -193,11 +198,15 @@ def since(numbers: Numbers, before: Numbers, resettable: frozenset[str]) -> dict
 
 
 def classes_since(classes: Classes, before: Classes) -> dict[int, dict[str, int]]:
-    """Return since() for each slab class."""
-    return {
+    """Return since() for each slab class; the age at the last eviction goes with its count."""
+    found = {
         number: since(fields, before.get(number, {}), RESETTABLE_IN_CLASS)
         for number, fields in classes.items()
     }
+    for fields in found.values():
+        if not fields.get("evicted", 0):
+            fields["evicted_time"] = 0
+    return found
 
 
 def item_rows(classes: Classes) -> Iterator[Row]:
@@ -230,4 +239,9 @@ def one_word(text: str) -> str:
 
 def render(rows: Iterable[Row]) -> bytes:
     """Write rows as a reply, END included."""
-    return b"".join(f"STAT {name} {value}\r\n".encode() for name, value in rows) + b"END\r\n"
+    return lines(rows) + END
+
+
+def lines(rows: Iterable[Row]) -> bytes:
+    """Write rows as a part of a reply."""
+    return b"".join(f"STAT {name} {value}\r\n".encode() for name, value in rows)

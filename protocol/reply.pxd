@@ -45,6 +45,10 @@ cdef enum Status:
     REPLY_NO_MEMORY
     REPLY_NO_MEMORY_READING  # no room to answer a get
     REPLY_FLUSH_REFUSED
+    REPLY_UNAUTHENTICATED    # anything but a login from a client that must log in first
+    REPLY_LOGIN_FAILED       # no such user, or another password
+    REPLY_BAD_LOGIN          # a login without a space between user and password
+    REPLY_BAD_LOGIN_END      # a login whose data block is not followed by CRLF
     REPLY_TOO_MANY           # connections
     REPLY_STATUS_COUNT
 
@@ -85,6 +89,10 @@ cdef extern from *:
         PROTOCOL_LINE("SERVER_ERROR out of memory storing object"),
         PROTOCOL_LINE("SERVER_ERROR out of memory writing get response"),
         PROTOCOL_LINE("CLIENT_ERROR flush_all not allowed"),
+        PROTOCOL_LINE("CLIENT_ERROR unauthenticated"),
+        PROTOCOL_LINE("CLIENT_ERROR authentication failure"),
+        PROTOCOL_LINE("CLIENT_ERROR bad authentication token format"),
+        PROTOCOL_LINE("CLIENT_ERROR bad command line termination"),
         PROTOCOL_LINE("ERROR Too many open connections"),
     };
     #define PROTOCOL_LINES (sizeof(protocol_lines) / sizeof(protocol_lines[0]))

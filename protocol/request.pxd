@@ -63,7 +63,7 @@ cdef struct Request:
     const char *line         # OP_COMMAND: the whole line without its CR LF
     size_t nline
     size_t length            # bytes of the line with its LF: where the data block or the next request begins
-    const char *error        # BAD_REQUEST: the whole error reply with CRLF, or NULL for none
+    const char *error        # BAD_REQUEST, flush_all: the whole error reply with CRLF, or NULL for none
     size_t nerror
     int64_t swallow          # BAD_REQUEST: bytes after the line (data block and its CRLF) that must be dropped
     Meta meta                # meta commands

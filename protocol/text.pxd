@@ -7,6 +7,7 @@ or a constant of the program (`error`).
 Threads: no state; any thread.
 """
 from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
 
 from protocol.request cimport Parsed, Request
 
@@ -22,9 +23,14 @@ cdef Parsed parse(const char *buf, size_t n, Request *r) noexcept nogil
 #                    delete           key, nkey
 #                    incr, decr       key, nkey, number
 #                    touch            key, nkey, exptime
-#                    flush_all        has_exptime, exptime (0 without one)
+#                    flush_all        has_exptime, exptime (0 without one), error (NULL, or the reply to an exptime
+#                                     that cannot be read), nerror
 #                    command          line, nline
 #                    meta commands    see protocol/meta.pxd
 #   GOT_KEYS       op (OP_GET or OP_GETS), noreply (False), key, nkey, keys, nkeys, length == n. The line goes on: the
 #                  last token of `keys` may be unfinished, and its last byte may be the CR of the line's end.
 #   BAD_REQUEST    error, nerror, noreply, swallow, close, length. With `noreply` the error is not to be sent.
+
+cdef bint read_login(const char *line, const char *end, uint64_t *nbytes) noexcept nogil
+# Whether the line [line, end) may begin a login, "set <any> <any> <any> <bytes> ...": `nbytes` is the length of its data
+# block, 0..2**31-3. Whatever stands behind the length is ignored.

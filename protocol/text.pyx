@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from protocol.meta cimport read_meta
-from protocol.reply cimport REPLY_BAD_DELETE, REPLY_BAD_DELTA, REPLY_BAD_EXPTIME, REPLY_BAD_FORMAT, REPLY_ERROR
+from protocol.reply cimport REPLY_BAD_DELETE, REPLY_BAD_DELTA, REPLY_BAD_EXPTIME, REPLY_BAD_FORMAT, REPLY_ERROR, lines
 from protocol.request cimport (
     BAD_REQUEST, GOT_KEYS, GOT_REQUEST, KEY_MAX, KEYS_MAX, LINE_MAX, NEED_DATA,
     OP_ADD, OP_APPEND, OP_CAS, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL, OP_GAT, OP_GATS, OP_GET, OP_GETS,
@@ -153,8 +153,11 @@ cdef Parsed read_flush(Request *r, const char *p, const char *end) noexcept nogi
     r.exptime = 0
     r.noreply = ends_noreply(p, end)
     r.has_exptime = token_start(p, end) != end and not is_last_noreply(p, end)
+    r.error = NULL
     if r.has_exptime and not take_i32(&p, end, &r.exptime):
-        return refuse(r, REPLY_BAD_EXPTIME, r.noreply, 0)
+        # Not refused here: it counts as a flush, and where flushing is not allowed that is the answer.
+        r.error = lines[<int>REPLY_BAD_EXPTIME].text
+        r.nerror = lines[<int>REPLY_BAD_EXPTIME].len
     return GOT_REQUEST
 
 cdef Parsed read_bare(Request *r, Op op) noexcept nogil:
@@ -184,6 +187,16 @@ cdef Parsed read_command(Request *r, const char *line, const char *word, const c
     r.line = line
     r.nline = end - line
     return GOT_REQUEST
+
+
+cdef bint read_login(const char *line, const char *end, uint64_t *nbytes) noexcept nogil:
+    cdef const char *p = token_end(line, end)
+    cdef int token
+    if p - line != 3 or memcmp(line, b"set", 3) != 0:
+        return False
+    for token in range(3):
+        p = token_end(token_start(p, end), end)
+    return take_u64(&p, end, nbytes) and nbytes[0] <= NBYTES_MAX
 
 
 # The whole line -------------------------------------------------------------------------------------------------
@@ -281,6 +294,7 @@ cdef dict request_fields(const Request *r):
         fields["exptime"] = r.exptime
     if r.op == OP_FLUSH_ALL:
         fields["has_exptime"] = bool(r.has_exptime)
+        fields["error"] = None if r.error == NULL else r.error[:r.nerror]
     if r.op in (OP_CAS, OP_INCR, OP_DECR):
         fields["number"] = r.number
     if r.op in (OP_MG, OP_MS, OP_MD, OP_MA, OP_ME):

@@ -102,7 +102,7 @@ class Server:
         while True:
             try:
                 with Wire(address, timeout=1.0) as wire:
-                    if wire.ask(b"version\r\n").startswith(b"VERSION "):
+                    if wire.ask(b"version\r\n").startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated")):
                         return
             except (OSError, EOFError):
                 pass

@@ -148,7 +148,7 @@ cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
     c.watched = EPOLLIN
     c.last = r.clock
     c.slot = r.count
-    session_open(&c.session)
+    session_open(r.engine, &c.session)
     r.table[r.count] = c
     r.count += 1
     return True

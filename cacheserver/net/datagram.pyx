@@ -74,7 +74,7 @@ cdef bint receive(DatagramsC *d) noexcept nogil:
     d.length = <size_t>got
     d.pos = FRAME
     d.nreply = 0
-    session_open(&d.session)
+    session_open(d.engine, &d.session)
     d.session.whole = True
     d.open = True
     return True
@@ -236,7 +236,7 @@ cdef class Datagrams:
         cdef bytes reply
         handler = self.engine.handler
         session_close(d.engine, &d.session)
-        session_open(&d.session)
+        session_open(d.engine, &d.session)
         d.session.whole = True
         try:
             answer = b"ERROR\r\n" if handler is None else handler(line)

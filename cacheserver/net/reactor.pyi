@@ -68,6 +68,12 @@ class Reactor:
     def connections(self) -> int:
         """Open connections, those not yet taken over from adopt() included."""
 
+    def seats(self, first: int, most: int) -> list[tuple[int, str, str, str, int]]:
+        """(fd, the peer's address, the server's, state, seconds since bytes last moved) of connections.
+
+        From number `first` on, `most` at most; the numbers change when one closes.
+        """
+
     def counters(self) -> dict[str, int]:
         """Counters, and gauges of the bytes held now; any thread (another thread's view may lag by a batch).
 

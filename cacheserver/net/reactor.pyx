@@ -34,6 +34,7 @@ from cacheserver.net.linux cimport (
     net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
 from cacheserver.net.park cimport Parked, park, park_free
+from cacheserver.net.seats cimport seat_list
 from cacheserver.net.serve cimport TURN_US, clock_set, end_drained, feed_carry, serve, settle
 
 log = logging.getLogger("cacheserver.net")
@@ -316,6 +317,11 @@ cdef class Reactor:
     def connections(self) -> int:
         """Open connections, those not yet taken over from adopt() included."""
         return net_atomic_get(&self.c.open)
+
+    def seats(self, first: int, most: int) -> list[tuple[int, str, str, str, int]]:
+        """(fd, the peer's address, the server's, state, seconds since bytes last moved) of the connections from
+        number `first` on, `most` at most."""
+        return [] if self.c.closed else seat_list(&self.c, first, most)
 
     def counters(self) -> dict[str, int]:
         """Counters, and gauges of the bytes held now; any thread (another thread's view may lag by a

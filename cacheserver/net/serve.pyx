@@ -11,8 +11,8 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from cacheserver.engine cimport (
-    CARRY_MAX, FEED_CLOSE, FEED_COMMAND, FEED_MORE, FEED_PAUSED, Feed,
-    engine_feed, engine_received, engine_target, engine_tick,
+    CARRY_MAX, STRANGER_MAX, FEED_CLOSE, FEED_COMMAND, FEED_MORE, FEED_PAUSED, Feed,
+    engine_feed, engine_received, engine_target, engine_tick, session_between,
 )
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
@@ -106,6 +106,8 @@ cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
     if c.ncarry > CARRY_MAX:
         conn_destroy(r, c)
         return
+    if not c.session.trusted:
+        limit = STRANGER_MAX     # what it sends while its password is checked is kept
     got = recv(c.fd, end, limit, MSG_DONTWAIT)
     if got <= 0:
         no_input(r, c, got)
@@ -233,7 +235,7 @@ cdef void end_drained(ReactorC *r) noexcept nogil:
     while i > 0:
         i -= 1
         c = r.table[i]
-        if c.flags or c.ncarry or c.session.mode:
+        if c.flags or c.ncarry or not session_between(&c.session):
             continue
         unread = 0
         ioctl(c.fd, FIONREAD, &unread)

@@ -132,7 +132,10 @@ cdef LruStatus take_one(void *context, handle_t h, Item *it) noexcept nogil:
     cdef Hunt *hunt = <Hunt *>context
     if hunt.removed:
         return LRU_STOP
-    if it.refs or (hunt.spare and h >> CHUNK_BITS == hunt.spare):
+    if it.refs:
+        hunt.sh.classes[page_of(hunt.sh.arena, h).cls].lrutail_reflocked += 1
+        return LRU_SKIP
+    if hunt.spare and h >> CHUNK_BITS == hunt.spare:
         return LRU_SKIP
     if hunt.second_chance and it.bits & ACTIVE and not item_expired(it, hunt.sh.now):
         return LRU_ROTATE
@@ -481,7 +484,7 @@ cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
     h = fresh_chunk(sh, cls)
     if h or sh.no_evictions:
         return h
-    sh.direct_reclaims += 1
+    sh.classes[cls].direct_reclaims += 1
     if k.pages:
         h = room_in_class(sh, cls)
     if h == 0:

@@ -294,7 +294,7 @@ cdef void expire_page(StoreC *s, Shard *sh, uint32_t page) noexcept nogil:
                 return       # the page is in the pool now, or somebody else's already
         elif it.exptime < next_exp:
             next_exp = it.exptime
-    sh.crawler_checked += p.bump
+    k.crawler_items_checked += p.bump
     p.min_exp = next_exp
 
 
@@ -306,6 +306,7 @@ cdef void expire_some(StoreC *s, uint32_t now, int64_t end) noexcept nogil:
     while seen < high:
         seen += 1
         s.crawl = s.crawl + 1 if s.crawl + 1 < high else 1
+        s.crawls += s.crawl == 1
         page = s.crawl
         p = &s.arena.pages[page]
         if p.min_exp > now or p.shard >= s.nshards:
@@ -336,6 +337,7 @@ cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept 
     """Housekeeping without any ask: expiry, surplus empty pages, the index's size. One thread at a time calls this."""
     cdef int64_t end = monotonic_ns() + budget_ns
     cdef uint32_t i, keep
+    s.upkeeps += 1
     expire_some(s, now, end)
     keep = IDLE_POOL + <uint32_t>((atomic_get(&s.arena.committed) >> PAGE_SHIFT) // POOL_SHARE)
     if s.arena.npool > keep:

@@ -40,6 +40,7 @@ cdef struct SlabClass:
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
+    uint64_t direct_reclaims, crawler_items_checked, lrutail_reflocked
     uint64_t moves_to_cold, moves_to_warm, moves_within_lru
     uint64_t hits_to_hot, hits_to_warm, hits_to_cold
     uint64_t cmd_set, touch_hits, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval
@@ -62,7 +63,7 @@ cdef struct Shard:
     uint64_t pages
     uint64_t total_items
     uint64_t bytes           # of live items
-    uint64_t evictions, reclaimed, direct_reclaims, rescued, slabs_moved, crawler_checked
+    uint64_t evictions, reclaimed, rescued, slabs_moved
     uint64_t no_memory
     bint no_evictions
     SlabClass classes[320]
@@ -81,6 +82,8 @@ cdef struct StoreC:
     int64_t released_soft    # bytes given back since start; atomic
     int64_t released_hard
     uint32_t crawl           # page the expiry scan goes on with
+    uint64_t crawls          # rounds it has begun
+    uint64_t upkeeps         # times the store was maintained
     uint32_t turn            # shard the next shrink begins with
 
 cdef inline Shard *shard_of(StoreC *s, uint64_t hash) noexcept nogil:

@@ -22,8 +22,8 @@ cdef struct ClassSum:
 
 
 cdef struct Sum:
-    uint64_t items, total_items, bytes, evictions, reclaimed, direct_reclaims, rescued, slabs_moved, crawler_checked
-    uint64_t no_memory, index_bytes, buckets, pages
+    uint64_t items, total_items, bytes, evictions, reclaimed, rescued, slabs_moved
+    uint64_t no_memory, index_bytes, buckets, pages, draining
 
 
 cdef uint32_t segment_age(Shard *sh, SlabClass *k, uint32_t segment) noexcept nogil:
@@ -72,14 +72,13 @@ cdef void add_shard(Sum *sum, Shard *sh) noexcept nogil:
     sum.bytes += sh.bytes
     sum.evictions += sh.evictions
     sum.reclaimed += sh.reclaimed
-    sum.direct_reclaims += sh.direct_reclaims
     sum.rescued += sh.rescued
     sum.slabs_moved += sh.slabs_moved
-    sum.crawler_checked += sh.crawler_checked
     sum.no_memory += sh.no_memory
     sum.index_bytes += index_bytes(&sh.index)
     sum.buckets += sh.index.count
     sum.pages += sh.pages
+    sum.draining += sh.draining != 0
 
 
 cdef dict class_dict(ClassSum *c, bint runs):
@@ -110,6 +109,9 @@ cdef dict class_dict(ClassSum *c, bint runs):
         "outofmemory": c.k.outofmemory,
         "reclaimed": c.k.reclaimed,
         "crawler_reclaimed": c.k.crawler_reclaimed,
+        "crawler_items_checked": c.k.crawler_items_checked,
+        "lrutail_reflocked": c.k.lrutail_reflocked,
+        "direct_reclaims": c.k.direct_reclaims,
         "moves_to_cold": c.k.moves_to_cold,
         "moves_to_warm": c.k.moves_to_warm,
         "moves_within_lru": c.k.moves_within_lru,
@@ -145,7 +147,7 @@ cdef dict store_snapshot(StoreC *s):
             pthread_mutex_unlock(&sh.lock)
     classes = {}
     totals = dict.fromkeys(("expired_unfetched", "evicted_unfetched", "evicted_active", "crawler_reclaimed",
-                            "moves_to_cold", "moves_to_warm", "moves_within_lru"), 0)
+                            "crawler_items_checked", "lrutail_reflocked", "direct_reclaims", "moves_to_cold", "moves_to_warm", "moves_within_lru"), 0)
     for c in range(runs + 1):
         sums[c].k.chunk_size = s.shards[0].classes[c].chunk_size
         sums[c].k.nchunks = s.shards[0].classes[c].nchunks
@@ -161,11 +163,11 @@ cdef dict store_snapshot(StoreC *s):
         "bytes": sum.bytes,
         "evictions": sum.evictions,
         "reclaimed": sum.reclaimed,
-        "direct_reclaims": sum.direct_reclaims,
         "slab_reassign_rescues": sum.rescued,
         "slabs_moved": sum.slabs_moved,
-        "crawler_items_checked": sum.crawler_checked,
-        "lrutail_reflocked": 0,
+        "slab_reassign_running": 1 if sum.draining else 0,
+        "lru_crawler_starts": s.crawls,
+        "lru_maintainer_juggles": s.upkeeps,
         "store_no_memory": sum.no_memory,
         "hash_power_level": max(0, int(sum.buckets).bit_length() - 1),
         "hash_bytes": sum.index_bytes,

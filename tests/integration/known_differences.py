@@ -22,6 +22,7 @@ SHUTDOWN = "1.6.45 says SERVER_ERROR, so that clients can tell it from an unknow
 LENGTH = "1.6.45 refuses a length beyond 32 bits; 1.6.18 cuts it down and swallows as many bytes"
 BAD_LENGTH = "noreply is not looked at in a line without a length in 1.6.45"
 NUMBER = "1.6.45 reads numbers more strictly: digits only, and what fits; 1.6.18 takes what strtol() takes"
+EXTSTORE = "Debian builds memcached with its flash tier; a build without it does not know the word"
 
 WORDS = ("set", "add", "replace", "append", "prepend")
 
@@ -97,4 +98,13 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
     "delete with the old time 5": ([b"STORED\r\n", b"DELETED\r\n", b"END\r\n"], OLD_TIME),
     "shutdown where it is not enabled": ([b"SERVER_ERROR: shutdown not enabled\r\n"], SHUTDOWN),
     "shutdown graceful where it is not enabled": ([b"SERVER_ERROR: shutdown not enabled\r\n"], SHUTDOWN),
+    **{
+        f"shutdown {mode!r}": ([b"SERVER_ERROR: shutdown not enabled\r\n", b"END\r\n"], SHUTDOWN)
+        for mode in (b"now", b"noreply", b"graceful now")
+    },
+    "stats of the kind extstore": ([b"ERROR\r\n"], EXTSTORE),
+    "verbosity b'1 noreply noreply'": ([b"", b"END\r\n"], SURPLUS),
+    "cache_memlimit b'64 x noreply'": ([b"", b"END\r\n"], SURPLUS),
+    "verbosity b'4294967296'": ([BAD_FORMAT, b"END\r\n"], NUMBER),
+    "cache_memlimit b'4294967296'": ([b"ERROR\r\n", b"END\r\n"], NUMBER),
 }

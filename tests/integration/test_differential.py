@@ -20,12 +20,13 @@ from tests.integration.exchanges_malformed import malformed
 from tests.integration.exchanges_meta import meta_reads
 from tests.integration.exchanges_meta_malformed import meta_malformed
 from tests.integration.exchanges_meta_writes import meta_writes
+from tests.integration.exchanges_stats import about_the_server
 from tests.integration.known_differences import KNOWN_DIFFERENCES as CLASSIC_DIFFERENCES
 from tests.integration.known_differences_meta import META_DIFFERENCES
 from tests.requirements import missing
 from tests.servers import Server, reference, serving
 
-EXCHANGES = well_formed() + malformed() + meta_reads() + meta_writes() + meta_malformed()
+EXCHANGES = well_formed() + malformed() + meta_reads() + meta_writes() + meta_malformed() + about_the_server()
 KNOWN_DIFFERENCES = CLASSIC_DIFFERENCES | META_DIFFERENCES
 REFERENCE_VERSION = b"1.6.18"  # the version the table of differences is about
 

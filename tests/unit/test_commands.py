@@ -1,5 +1,6 @@
 """The rare commands: their grammar, every name of `stats`, and what the tools that read it rely on."""
 
+import copy
 import logging
 import re
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from cacheserver import PROTOCOL_VERSION, __version__, stats
-from cacheserver.commands import Commands, seconds_text
+from cacheserver.commands import Commands
+from cacheserver.reports import seconds_text
 
 
 class Level(IntEnum):
@@ -31,11 +33,16 @@ class Part:
 class FakeServer:
     """Numbers that differ everywhere, so that a mix-up shows."""
 
-    def __init__(self, *, enable_shutdown: bool = False) -> None:
+    def __init__(self, *, enable_shutdown: bool = False, idle_timeout: int = 60) -> None:
         knobs = {"maxconns": "2000", "verbosity": "0", "shutdown_command": "no"}
         self.config = SimpleNamespace(
-            conn_limit=2000, enable_shutdown=enable_shutdown, settings=lambda: dict(knobs)
+            conn_limit=2000,
+            enable_shutdown=enable_shutdown,
+            idle_timeout=idle_timeout,
+            settings=lambda: dict(knobs),
         )
+        self.reserved_files = 80
+        self.workers: list[Any] = []
         self.engines = [
             Part(
                 cmd_get=10, get_hits=7, cmd_set=5, cas_hits=1, cas_misses=0, cas_badval=1, store_no_memory=3
@@ -66,7 +73,7 @@ class FakeServer:
                 4: {"chunk_size": 128, "total_pages": 0, "number": 0},
             },
         }
-        self.store = SimpleNamespace(snapshot=lambda: dict(self.snapshot))
+        self.store = SimpleNamespace(snapshot=lambda: copy.deepcopy(self.snapshot))
         self.status = SimpleNamespace(
             level=Level.MEDIUM,
             headroom=-5,
@@ -98,9 +105,9 @@ def commands(server: FakeServer) -> Commands:
     return Commands(server, monotonic=lambda: 160.9, wall=lambda: 1_800_000_000.7)
 
 
-def fields(reply: bytes | None) -> dict[str, str]:
+def fields(reply: object) -> dict[str, str]:
     """Read a stats reply as strictly as any client: three words a line, END last, no name twice."""
-    assert reply is not None
+    assert isinstance(reply, bytes)
     *lines, end, rest = reply.split(b"\r\n")
     assert (end, rest) == (b"END", b"")
     found: dict[str, str] = {}
@@ -139,6 +146,10 @@ def test_stats_has_every_name_of_memcached_in_its_order(commands: Commands) -> N
     assert names[: len(expected)] == expected
 
 
+def test_idle_kicks_stand_only_where_connections_time_out() -> None:
+    assert "idle_kicks" not in fields(Commands(FakeServer(idle_timeout=0))(b"stats"))
+
+
 def test_stats_sums_the_workers_and_prefers_their_count_to_the_store_s(commands: Commands) -> None:
     found = fields(commands(b"stats"))
     expected = {
@@ -158,6 +169,9 @@ def test_stats_sums_the_workers_and_prefers_their_count_to_the_store_s(commands:
         "threads": "2",
         "evictions": "9",
         "get_flushed": "0",
+        "reserved_fds": "80",
+        "response_obj_count": "2",
+        "read_buf_bytes_free": "800",
         "conn_pending_bytes": "33",
         "store_committed": str(3 << 20),
     }
@@ -232,6 +246,16 @@ def test_reset_counts_afresh_but_forgets_no_state(commands: Commands, server: Fa
     assert (items["items:3:number"], items["items:3:age"]) == ("2", "4")
 
 
+def test_reset_forgets_the_age_at_an_eviction_that_is_not_counted_any_more(server: FakeServer) -> None:
+    server.snapshot["classes"][3] |= {"evicted": 5, "evicted_time": 70}
+    commands = Commands(server)
+    assert fields(commands(b"stats items"))["items:3:evicted_time"] == "70"
+    commands(b"stats reset")
+    assert fields(commands(b"stats items"))["items:3:evicted_time"] == "0"
+    server.snapshot["classes"][3]["evicted"] = 6
+    assert fields(commands(b"stats items"))["items:3:evicted_time"] == "70"
+
+
 def test_an_empty_store_still_answers(server: FakeServer) -> None:
     server.snapshot = {}
     commands = Commands(server)
@@ -240,7 +264,7 @@ def test_an_empty_store_still_answers(server: FakeServer) -> None:
     assert fields(commands(b"stats"))["curr_items"] == "0"
 
 
-@pytest.mark.parametrize("line", [b"stats sizes", b"stats conns", b"stats   settings "])
+@pytest.mark.parametrize("line", [b"stats sizes", b"stats   settings ", b"stats items noreply"])
 def test_the_other_kinds_of_stats_end(commands: Commands, line: bytes) -> None:
     fields(commands(line))
 

@@ -37,6 +37,10 @@ LINES = {
     "NO_MEMORY": b"SERVER_ERROR out of memory storing object\r\n",
     "NO_MEMORY_READING": b"SERVER_ERROR out of memory writing get response\r\n",
     "FLUSH_REFUSED": b"CLIENT_ERROR flush_all not allowed\r\n",
+    "UNAUTHENTICATED": b"CLIENT_ERROR unauthenticated\r\n",
+    "LOGIN_FAILED": b"CLIENT_ERROR authentication failure\r\n",
+    "BAD_LOGIN": b"CLIENT_ERROR bad authentication token format\r\n",
+    "BAD_LOGIN_END": b"CLIENT_ERROR bad command line termination\r\n",
     "TOO_MANY": b"ERROR Too many open connections\r\n",
 }
 

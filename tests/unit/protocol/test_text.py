@@ -57,10 +57,22 @@ ACCEPTED = [
     (b"incr n 1 2 3", {"op": "incr", "key": b"n", "number": 1}),
     (b"touch k 0", {"op": "touch", "key": b"k", "exptime": 0}),
     (b"touch k -1 noreply", {"op": "touch", "key": b"k", "exptime": -1, "noreply": True}),
-    (b"flush_all", {"op": "flush_all", "has_exptime": False, "exptime": 0}),
-    (b"flush_all noreply", {"op": "flush_all", "has_exptime": False, "exptime": 0, "noreply": True}),
-    (b"flush_all -5", {"op": "flush_all", "has_exptime": True, "exptime": -5}),
-    (b"flush_all 0 noreply", {"op": "flush_all", "has_exptime": True, "exptime": 0, "noreply": True}),
+    (b"flush_all", {"op": "flush_all", "has_exptime": False, "exptime": 0, "error": None}),
+    (
+        b"flush_all noreply",
+        {"op": "flush_all", "has_exptime": False, "exptime": 0, "noreply": True, "error": None},
+    ),
+    (b"flush_all -5", {"op": "flush_all", "has_exptime": True, "exptime": -5, "error": None}),
+    (
+        b"flush_all 0 noreply",
+        {"op": "flush_all", "has_exptime": True, "exptime": 0, "noreply": True, "error": None},
+    ),
+    (b"flush_all x", {"op": "flush_all", "has_exptime": True, "exptime": 0, "error": EXPTIME}),
+    (b"flush_all noreply 1", {"op": "flush_all", "has_exptime": True, "exptime": 0, "error": EXPTIME}),
+    (
+        b"flush_all x noreply",
+        {"op": "flush_all", "has_exptime": True, "exptime": 0, "noreply": True, "error": EXPTIME},
+    ),
     (b"version", {"op": "version"}),
     (b"quit", {"op": "quit"}),
     (b"version x", {"op": "version"}),
@@ -146,9 +158,6 @@ REFUSED = [
     (b"touch k 1x", EXPTIME, 0, False),
     (b"touch k x noreply", EXPTIME, 0, True),
     (b"touch " + TOO_LONG + b" 1", FORMAT, 0, False),
-    (b"flush_all x", EXPTIME, 0, False),
-    (b"flush_all noreply 1", EXPTIME, 0, False),
-    (b"flush_all x noreply", EXPTIME, 0, True),
 ]
 
 
