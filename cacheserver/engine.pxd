@@ -6,7 +6,7 @@ Knows: requests, items, replies, the state of one client's conversation. Must no
 Memory: see session and output, whose structs this face passes on. Threads: one Engine belongs to one worker; a Session is
 fed by that worker only.
 """
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from cacheserver.output cimport Output, Span, output_free, output_reset, output_room
 from cacheserver.session cimport (
@@ -15,10 +15,13 @@ from cacheserver.session cimport (
     FEED_COMMAND,
     FEED_MORE,
     FEED_PAUSED,
+    CloseReason,
     EngineC,
     Feed,
     Session,
+    Transport,
 )
+from cacheserver.prefixes cimport Prefixes
 from cacheserver.store.store cimport Store
 
 cdef enum Ran:
@@ -27,6 +30,9 @@ cdef enum Ran:
     RAN_JOB                  # it goes on as Engine.job, which has the connection for itself meanwhile
 
 cdef void session_open(Session *s) noexcept nogil
+cdef bint engine_sees_connections(EngineC *e) noexcept nogil
+cdef void engine_saw_connection(EngineC *e, int32_t cfd, bint closed, CloseReason reason, Transport transport,
+                                const char *address, uint32_t naddress, uint32_t port) noexcept nogil
 cdef void session_close(EngineC *e, Session *s) noexcept nogil
 
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil
@@ -39,6 +45,7 @@ cdef void engine_unpin(EngineC *e, uint64_t pin) noexcept nogil
 cdef class Engine:
     cdef EngineC c
     cdef readonly Store store
+    cdef readonly Prefixes prefixes
     cdef public object handler
     cdef object job
     cdef int run_command(self, Session *s, Output *out) except -1

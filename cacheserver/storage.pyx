@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.output cimport Writer, put_line
+from cacheserver.observe cimport count_set, note_store
 from cacheserver.session cimport (
     CARRY_MAX,
     CAS_BADVAL,
@@ -20,7 +21,7 @@ from cacheserver.session cimport (
     Session,
     store_exptime,
 )
-from cacheserver.store.item cimport Item, item_key, item_size
+from cacheserver.store.item cimport Item, item_flags, item_key, item_size
 from cacheserver.store.operations cimport (
     EXISTS,
     NO_MEMORY,
@@ -112,6 +113,8 @@ cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, PutMode mo
     """The value cannot be stored: say so, drop its bytes, and leave no stale one behind."""
     if mode == PUT_SET:
         store_drop(e.store, hash, r.key, r.nkey, e.now)
+    note_store(e, r.key, r.nkey, mode, why, r.flags, 0, 0)
+    count_set(e, r.key, r.nkey)
     put_outcome(e, w, mode, why, r.noreply)
     s.mode = SWALLOW
     s.remaining = r.nbytes + 2
@@ -133,6 +136,7 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
         return True
     if n >= <size_t>r.nbytes + 2 and item_size(r.nkey, r.flags, r.nbytes) <= CHUNK_MAX:
         used[0] = nbytes + 2
+        count_set(e, r.key, r.nkey)
         if block[nbytes] != 0x0d or block[nbytes + 1] != 0x0a:
             if not r.noreply:
                 put_line(w, REPLY_BAD_CHUNK)
@@ -141,6 +145,7 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
             outcome = store_extend(e.store, mode, hash, r.key, r.nkey, block, nbytes, e.now)
         else:
             outcome = store_put(e.store, mode, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, r.number, e.now)
+        note_store(e, r.key, r.nkey, mode, outcome, r.flags, exptime, nbytes)
         put_outcome(e, w, mode, outcome, r.noreply)
         return True
     if r.length + <size_t>r.nbytes + 2 <= CARRY_MAX and \
@@ -150,6 +155,7 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
     if outcome != STORED:
         refuse_value(e, s, w, r, mode, hash, outcome)
         return True
+    count_set(e, r.key, r.nkey)
     s.mode = VALUE
     s.storing = mode
     s.noreply = r.noreply
@@ -164,11 +170,25 @@ cdef void give_up_value(EngineC *e, Session *s) noexcept nogil:
     cdef Item *it = s.reservation.item
     if s.storing == PUT_SET:
         store_drop(e.store, s.reservation.hash, item_key(it), it.nkey, e.now)
+    e.cfd = s.cfd
+    note_store(e, item_key(it), it.nkey, <PutMode>s.storing, NO_MEMORY, 0, 0, 0)
     store_abandon(e.store, &s.reservation)
     s.owes_error = not s.noreply
     e.counters[STORE_NO_MEMORY] += 1
     s.mode = SWALLOW
     s.remaining += 2 - s.tail
+
+
+cdef Outcome commit_value(EngineC *e, Session *s) noexcept nogil:
+    """The value is complete. Its key must outlive its item for whoever watches."""
+    cdef Item *it = s.reservation.item
+    cdef uint32_t nkey = it.nkey, flags = item_flags(it), exptime = it.exptime, nbytes = it.nbytes
+    cdef char key[256]
+    cdef Outcome outcome
+    memcpy(key, item_key(it), nkey)
+    outcome = store_commit(e.store, &s.reservation, <PutMode>s.storing, s.cas, e.now)
+    note_store(e, key, nkey, <PutMode>s.storing, outcome, flags, exptime, nbytes)
+    return outcome
 
 
 cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t n) noexcept nogil:
@@ -196,7 +216,7 @@ cdef size_t take_value(EngineC *e, Session *s, Writer *w, const char *p, size_t 
         s.mode = SWALLOW
         s.remaining = 2 - s.tail
     elif s.tail == 2:
-        outcome = store_commit(e.store, &s.reservation, <PutMode>s.storing, s.cas, e.now)
+        outcome = commit_value(e, s)
         put_outcome(e, w, <PutMode>s.storing, outcome, s.noreply)
         s.mode = LINE
     return used
