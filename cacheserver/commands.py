@@ -37,6 +37,23 @@ class Knobs(Protocol):
     def settings(self) -> Mapping[str, str]: ...
 
 
+class WatchLike(Protocol):
+    """The watchers; see watch."""
+
+    def command(self, arguments: Sequence[bytes]) -> bytes | Job: ...
+    def counters(self) -> Mapping[str, int]: ...
+
+
+class DetailLike(Protocol):
+    """The statistics by prefix; see detail."""
+
+    on: bool
+
+    def command(self, arguments: Sequence[bytes]) -> bytes | Job: ...
+    def counters(self) -> Mapping[str, int]: ...
+    def reset(self) -> None: ...
+
+
 class Counting(Protocol):
     """An engine, a reactor or a listener: counts under memcached's names."""
 
@@ -86,6 +103,10 @@ class ServerParts(Protocol):
     @property
     def monitor(self) -> MonitorLike: ...
     @property
+    def watch(self) -> WatchLike: ...
+    @property
+    def detail(self) -> DetailLike: ...
+    @property
     def started(self) -> float: ...
     def stop(self) -> None: ...
 
@@ -128,6 +149,7 @@ class Commands:
             b"verbosity": self._set_verbosity,
             b"cache_memlimit": self._cache_memlimit,
             b"shutdown": self._shutdown,
+            b"watch": server.watch.command,
         }
         self._kinds: dict[bytes, Callable[[], bytes]] = {
             b"settings": self._settings,
@@ -151,9 +173,11 @@ class Commands:
 
     # -- stats --
 
-    def _stats(self, arguments: list[bytes]) -> bytes:
+    def _stats(self, arguments: list[bytes]) -> bytes | Job:
         if not arguments:
             return self._general()
+        if arguments[0] == b"detail":
+            return self._server.detail.command(arguments[1:])
         kind = self._kinds.get(arguments[0])
         return ERROR if kind is None else kind()
 
@@ -203,6 +227,7 @@ class Commands:
         knobs = dict(self._server.config.settings())
         if self._verbosity is not None:
             knobs["verbosity"] = str(self._verbosity)
+        knobs["detail_enabled"] = "yes" if self._server.detail.on else "no"
         return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
 
     def _items(self) -> bytes:
@@ -215,6 +240,7 @@ class Commands:
 
     def _reset(self) -> bytes:
         self._origin = self._absolute()
+        self._server.detail.reset()
         return b"RESET\r\n"
 
     def _reading(self) -> Reading:
@@ -230,7 +256,8 @@ class Commands:
         store = dict(self._server.store.snapshot())
         classes = store.pop("classes", {})
         counted: Counter[str] = Counter()
-        for part in (*self._server.engines, *self._server.reactors, self._server.listener):
+        server = self._server
+        for part in (*server.engines, *server.reactors, server.listener, server.watch, server.detail):
             counted.update(part.counters())
         return Reading({**store, **counted}, classes)
 

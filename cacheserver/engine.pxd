@@ -11,10 +11,17 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from cacheserver.output cimport Output, Span, output_free, output_reset, output_room
 from cacheserver.session cimport (
     CARRY_MAX,
+    CLOSE_ERROR,
+    CLOSE_IDLE,
+    CLOSE_NORMAL,
+    CLOSE_SHUTDOWN,
     FEED_CLOSE,
     FEED_COMMAND,
     FEED_MORE,
     FEED_PAUSED,
+    TRANSPORT_LOCAL,
+    TRANSPORT_TCP,
+    TRANSPORT_UDP,
     CloseReason,
     EngineC,
     Feed,

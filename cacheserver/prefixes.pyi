@@ -1,5 +1,8 @@
 class Prefixes:
-    """Counts by the part of a key before `delimiter` (one ASCII character); any thread. len(): prefixes held."""
+    """Counts by the part of a key before `delimiter` (one ASCII character); any thread.
+
+    len(): prefixes held.
+    """
 
     dropped: int  # operations that were not counted because the table is full, since the start
 

@@ -61,6 +61,7 @@ OWN_FIELDS: Mapping[str, str] = {
     "pressure_bytes_released_soft": "released_soft",
     "pressure_bytes_released_hard": "released_hard",
     "pressure_kicks": "pressure_kicks",
+    "detail_dropped": "detail_dropped",
 }
 
 ITEM_FIELDS = _words(
@@ -82,6 +83,7 @@ SLAB_FIELDS = _words(
 # What `stats reset` sets back. Everything else is a state, not a count.
 RESETTABLE = frozenset(COUNTERS) | _names(
     """
+    log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent detail_dropped
     conn_yields total_connections rejected_connections listen_disabled_num time_in_listen_disabled_us
     budget_kicks pressure_kicks released_soft released_hard slab_reassign_rescues slabs_moved
     total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed crawler_reclaimed
@@ -147,8 +149,8 @@ SETTINGS: Mapping[str, str] = {
     "temp_lru": "no",
     "temporary_ttl": "0",
     "idle_timeout": "0",
-    "watcher_logbuf_size": "0",
-    "worker_logbuf_size": "0",
+    "watcher_logbuf_size": "262144",
+    "worker_logbuf_size": "65536",
     "read_buf_mem_limit": "0",
     "track_sizes": "no",
     "inline_ascii_response": "no",
