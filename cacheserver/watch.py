@@ -26,10 +26,8 @@ QUEUE_BYTES = 256 << 10
 PIECE = 64 << 10  # bytes handed to a client at once
 LOOK_SECONDS = 0.25  # between two looks whether a silent watcher's client is still there
 PATIENCE = 10.0 * 365 * 86400  # seconds: who does not read loses lines, and keeps its place, as in memcached
-REST_SHORT, REST_LONG = (
-    0.0005,
-    0.01,
-)  # seconds between two looks at the journals: busy, and after a quiet while
+# Seconds between two looks at the journals: while something happens, and after a quiet while.
+REST_SHORT, REST_LONG = 0.0005, 0.01
 
 
 class LogLike(Protocol):
