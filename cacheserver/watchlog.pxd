@@ -39,8 +39,8 @@ cdef struct LogC:
     QueueC *queues[32]
     uint32_t nqueues
     int64_t ring_bytes       # of each journal
-    uint64_t skipped
-    uint64_t sent
+    int64_t skipped          # lines over all queues since the start, atomic
+    int64_t sent
 
 cdef class Queue:
     cdef QueueC c

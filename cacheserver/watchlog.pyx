@@ -206,16 +206,17 @@ cdef class Queue:
 
     @property
     def pending(self):
-        return self.c.count
-
-    def take(self, uint32_t most):
-        cdef uint32_t n, part
-        cdef bytes data
-        cdef char *out
+        cdef uint32_t n
         with nogil:
             pthread_mutex_lock(&self.c.lock)
             n = self.c.count
             pthread_mutex_unlock(&self.c.lock)
+        return n
+
+    def take(self, uint32_t most):
+        cdef uint32_t n = self.pending, part
+        cdef bytes data
+        cdef char *out
         if n > most:
             n = most
         if n == 0:
@@ -305,9 +306,9 @@ cdef void tell(LogC *g, Record *r, const char *key) noexcept nogil:
             if n == 0:
                 n = format_line(line, r, key)
             if put_line(g.queues[i], line, n):
-                g.sent += 1
+                atomic_add(&g.sent, 1)
             else:
-                g.skipped += 1
+                atomic_add(&g.skipped, 1)
 
 
 cdef int64_t drain(LogC *g) noexcept nogil:
@@ -406,6 +407,6 @@ cdef class WatchLog:
         return {
             "log_worker_dropped": dropped,
             "log_worker_written": written,
-            "log_watcher_skipped": self.c.skipped,
-            "log_watcher_sent": self.c.sent,
+            "log_watcher_skipped": atomic_get(&self.c.skipped),
+            "log_watcher_sent": atomic_get(&self.c.sent),
         }
