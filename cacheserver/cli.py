@@ -41,7 +41,6 @@ IGNORED = (
     Legacy(("-n", "--slab-min-size"), SIZE, "<bytes>"),
     Legacy(("-R", "--max-reqs-per-event"), FAIR, "<num>"),
     Legacy(("-X", "--disable-dumping"), NOTHING),
-    Legacy(("-W", "--disable-watch"), NOTHING),
     Legacy(("-N", "--napi_ids"), NOTHING, "<num>"),
 )
 REFUSED = (
@@ -66,7 +65,7 @@ IGNORED_SUBOPTIONS = {
     "resp_obj_mem_limit slab_sizes slab_chunk_max no_chunked_items",
     LRU: "lru_crawler no_lru_crawler lru_crawler_sleep lru_crawler_tocrawl lru_maintainer no_lru_maintainer "
     "hot_lru_pct warm_lru_pct hot_max_factor warm_max_factor temporary_ttl tail_repair_time",
-    NOTHING: "hash_algorithm watcher_logbuf_size worker_logbuf_size "
+    NOTHING: "hash_algorithm "
     "track_sizes inline_ascii_resp no_inline_ascii_resp modern no_modern drop_privileges no_drop_privileges "
     "relaxed_privileges sock_cookie_id",
 }

@@ -31,12 +31,14 @@ class Commands:
     ) -> None:
         changed: dict[str, str] = {}  # settings changed by commands, by their names in `stats settings`
         control = Control(server, changed)
-        reports = Reports(server, changed, monotonic=monotonic, wall=wall)
+        kinds = {b"detail": server.detail.command}
+        reports = Reports(server, changed, kinds, monotonic=monotonic, wall=wall)
         self._table: dict[bytes, Handler] = {
             b"stats": reports.answer,
             b"verbosity": control.verbosity,
             b"cache_memlimit": control.cache_memlimit,
             b"shutdown": control.shutdown,
+            b"watch": server.watch.command,
             b"config": lambda arguments: server.cluster.answer(arguments),
         }
 

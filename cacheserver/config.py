@@ -87,6 +87,12 @@ def protocol(text: str) -> str:
     return text
 
 
+def kibibytes(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers of KiB from `low` to `high`, into bytes."""
+    count = number(low, high)
+    return lambda text: count(text) << 10
+
+
 def delimiter(text: str) -> str:
     """Accept the one character that ends a key's prefix."""
     if len(text.encode()) != 1:
@@ -346,7 +352,31 @@ class Config:
         stat="stat_key_prefix",
         show=lambda value: value or ":",
         shown=":",
-        help="character that ends a key's prefix (this version keeps no statistics by prefix)",
+        help="character that ends a key's prefix; also turns statistics by prefix on (stats detail)",
+    )
+    watch: bool = knob(
+        "-W",
+        "--disable-watch",
+        default=True,
+        stat="watch_enabled",
+        show=_yes_no,
+        help="refuse the watch command",
+    )
+    watcher_logbuf_size: int = knob(
+        default=256 << 10,
+        metavar="<KiB>",
+        parse=kibibytes(4, 65536),
+        stat="watcher_logbuf_size",
+        shown="256",
+        help="lines that may wait for one watcher, from 4 to 65536 KiB",
+    )
+    worker_logbuf_size: int = knob(
+        default=64 << 10,
+        metavar="<KiB>",
+        parse=kibibytes(4, 16384),
+        stat="worker_logbuf_size",
+        shown="64",
+        help="what may wait in each journal while somebody watches, from 4 to 16384 KiB",
     )
     protocol: str = knob(
         "-B",

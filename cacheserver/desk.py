@@ -36,6 +36,9 @@ class Stream(Protocol):
     def close(self) -> None:
         """Give the connection back to be closed."""
 
+    def hang_up(self) -> None:
+        """Shut the connection, so that its job's waiting ends with a ConnectionError. Any thread."""
+
 
 Job = Callable[[Stream], object]
 

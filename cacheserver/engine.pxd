@@ -6,23 +6,33 @@ Knows: requests, items, replies, the state of one client's conversation. Must no
 Memory: see session and output, whose structs this face passes on. Threads: one Engine belongs to one worker; a Session is
 fed by that worker only.
 """
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from cacheserver.output cimport Output, Span, output_free, output_reset, output_room
 from cacheserver.session cimport (
     CARRY_MAX,
-    STRANGER_MAX,
+    CLOSE_ERROR,
+    CLOSE_IDLE,
+    CLOSE_NORMAL,
+    CLOSE_SHUTDOWN,
     FEED_CLOSE,
     FEED_COMMAND,
     FEED_MORE,
     FEED_PAUSED,
+    TRANSPORT_LOCAL,
+    TRANSPORT_TCP,
+    TRANSPORT_UDP,
+    CloseReason,
     EngineC,
     Feed,
     Session,
+    STRANGER_MAX,
+    Transport,
     session_between,
     session_receiving,
     session_swallowing,
 )
+from cacheserver.prefixes cimport Prefixes
 from cacheserver.store.store cimport Store
 
 cdef enum Ran:
@@ -31,6 +41,9 @@ cdef enum Ran:
     RAN_JOB                  # it goes on as Engine.job, which has the connection for itself meanwhile
 
 cdef void session_open(EngineC *e, Session *s) noexcept nogil
+cdef bint engine_sees_connections(EngineC *e) noexcept nogil
+cdef void engine_saw_connection(EngineC *e, int32_t cfd, bint closed, CloseReason reason, Transport transport,
+                                const char *address, uint32_t naddress, uint32_t port) noexcept nogil
 cdef void session_close(EngineC *e, Session *s) noexcept nogil
 
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil
@@ -43,6 +56,7 @@ cdef void engine_unpin(EngineC *e, uint64_t pin) noexcept nogil
 cdef class Engine:
     cdef EngineC c
     cdef readonly Store store
+    cdef readonly Prefixes prefixes
     cdef public object handler
     cdef object job
     cdef object check

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+from cacheserver.prefixes import Prefixes
 from cacheserver.store.store import Store
 
 class Engine:
@@ -13,13 +14,25 @@ class Engine:
     without one needs none.
     flush_enabled: False refuses flush_all (memcached's -F).
     version: what `version` answers, plain a.b.c.
+    prefixes: the table that counts by prefix while count_prefixes() has turned that on; None: never.
     """
 
     store: Store
+    prefixes: Prefixes | None
     handler: Callable[[bytes], bytes | Callable[..., object] | None] | None
     authenticator: Callable[[bytes], bool] | None
 
-    def __init__(self, store: Store, *, flush_enabled: bool = True, version: str = "0.0.0") -> None: ...
+    def __init__(
+        self,
+        store: Store,
+        *,
+        flush_enabled: bool = True,
+        version: str = "0.0.0",
+        prefixes: Prefixes | None = None,
+    ) -> None: ...
+    def count_prefixes(self, on: bool) -> None:
+        """Turn statistics by prefix on or off; one thread at a time."""
+
     def counters(self) -> dict[str, int]:
         """Requests counted under the names of memcached's `stats`; any thread."""
 

@@ -3,11 +3,12 @@
 the rest, and the loop."""
 cimport cython
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
 from cacheserver.login cimport login
 from cacheserver.meta cimport answer_meta
+from cacheserver.observe cimport BY_DELETE, COUNT_PREFIXES, count_delete, note_delete, note_get, saw_connection
 from cacheserver.output cimport Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room
 from cacheserver.retrieval cimport answer_line
 from cacheserver.session cimport (
@@ -21,6 +22,8 @@ from cacheserver.store.operations cimport (
     NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_delete, store_flush, store_flush_later, store_hash,
     store_tick, store_touch, store_unpin,
 )
+from cacheserver.store.journal cimport SEE_CONNECTIONS, journal_close
+from cacheserver.store.platform cimport atomic_add, atomic_get
 from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport (
@@ -77,6 +80,17 @@ cdef void engine_tick(EngineC *e) noexcept nogil:
     store_tick(e.store, e.now)
 
 
+cdef bint engine_sees_connections(EngineC *e) noexcept nogil:
+    """Whether engine_saw_connection() has anybody to tell."""
+    return atomic_get(&e.watched) & SEE_CONNECTIONS != 0
+
+
+cdef void engine_saw_connection(EngineC *e, int32_t cfd, bint closed, CloseReason reason, Transport transport,
+                                const char *address, uint32_t naddress, uint32_t port) noexcept nogil:
+    """Tell watchers that a client has come or gone; `address` is at most 64 bytes of text."""
+    saw_connection(e, cfd, closed, reason, transport, address, naddress, port)
+
+
 cdef void engine_unpin(EngineC *e, uint64_t pin) noexcept nogil:
     store_unpin(e.store, pin)
 
@@ -86,6 +100,7 @@ cdef void arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
     cdef uint64_t result = 0
     cdef Outcome outcome = store_arith(e.store, store_hash(e.store, r.key, r.nkey), r.key, r.nkey, incr, r.number,
                                        e.now, &result)
+    note_get(e, r.key, r.nkey)
     if outcome == STORED:
         e.counters[INCR_HITS if incr else DECR_HITS] += 1
     elif outcome == NOT_FOUND:
@@ -136,10 +151,13 @@ cdef void simple(EngineC *e, Writer *w, Request *r) noexcept nogil:
         if r.op == OP_DELETE:
             outcome = store_delete(e.store, hash, r.key, r.nkey, e.now)
             e.counters[DELETE_HITS if outcome == STORED else DELETE_MISSES] += 1
+            note_delete(e, r.key, r.nkey, BY_DELETE, outcome)
+            count_delete(e, r.key, r.nkey)
         else:
             outcome = store_touch(e.store, hash, r.key, r.nkey, store_exptime(e, r.exptime), e.now)
             e.counters[CMD_TOUCH] += 1
             e.counters[TOUCH_HITS if outcome == STORED else TOUCH_MISSES] += 1
+            note_get(e, r.key, r.nkey)
         if r.noreply:
             return
         if outcome != STORED:
@@ -154,6 +172,7 @@ cdef Feed reject(Session *s, Writer *w, Request *r, size_t n, size_t *used) noex
         buffer_put(&w.out.text, r.error, r.nerror)
     used[0] = r.length
     if r.close:
+        s.broken = True
         used[0] = 0          # nothing of it was understood: whoever closes may see that the client is still sending
         return FEED_CLOSE
     if r.swallow:
@@ -289,6 +308,7 @@ cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t 
     cdef uint32_t steps = 0
     cdef bint wait = False
     cdef Feed feed = FEED_MORE
+    e.cfd = s.cfd
     writer_open(&w, out)
     while pos < n and not wait and feed == FEED_MORE:
         if writer_bytes(&w) - before >= most:
@@ -360,7 +380,7 @@ start_clock()
 
 @cython.no_gc_clear  # whoever still holds pins of the store must be able to give them back
 cdef class Engine:
-    def __cinit__(self, Store store not None, *, bint flush_enabled=True, str version="0.0.0"):
+    def __cinit__(self, Store store not None, *, bint flush_enabled=True, str version="0.0.0", Prefixes prefixes=None):
         cdef bytes text = f"VERSION {version}\r\n".encode()
         if len(text) > sizeof(self.c.version):
             raise ValueError(f"version {version!r} is too long")
@@ -368,6 +388,9 @@ cdef class Engine:
         self.handler = None
         self.check = None
         self.c.store = &store.c
+        self.prefixes = prefixes
+        if prefixes is not None:
+            self.c.prefixes = &prefixes.c
         self.c.flush_enabled = flush_enabled
         memcpy(self.c.version, <const char *>text, len(text))
         self.c.nversion = <uint32_t>len(text)
@@ -381,6 +404,14 @@ cdef class Engine:
     def authenticator(self, check):
         self.check = check
         self.c.guarded = check is not None
+
+    def __dealloc__(self):
+        journal_close(&self.c.journal)
+
+    def count_prefixes(self, bint on):
+        cdef bint was = atomic_get(&self.c.watched) & COUNT_PREFIXES != 0
+        if self.prefixes is not None and on != was:
+            atomic_add(&self.c.watched, COUNT_PREFIXES if on else -<int64_t>COUNT_PREFIXES)
 
     cdef int run_command(self, Session *s, Output *out) except -1:
         """Give the waiting command to the handler and write its reply; returns a Ran."""

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from cacheserver.observe cimport BY_MD, note_delete, note_get
 from cacheserver.output cimport Writer, put_line, writer_room
 from cacheserver.retrieval cimport INLINE_MAX, answer_value
 from cacheserver.session cimport (
@@ -104,12 +105,14 @@ cdef bint look(EngineC *e, Request *r, Sight *g) noexcept nogil:
 
 
 cdef void meta_get(EngineC *e, Writer *w, Request *r) noexcept nogil:
-    cdef bint touching = has_flag(&r.meta, c'T'), value = has_flag(&r.meta, c'v')
+    cdef bint touching = has_flag(&r.meta, c'T'), value = has_flag(&r.meta, c'v'), found
     cdef WriteBuffer *b = &w.out.text
     cdef Sight g
     if not writer_room(w, META_HEAD_MAX + INLINE_MAX + 2):
         return
-    if not look(e, r, &g):
+    found = look(e, r, &g)
+    note_get(e, r.key, r.nkey)
+    if not found:
         e.counters[CMD_GET] += 1
         e.counters[GET_MISSES] += 1
         e.counters[GET_EXPIRED] += g.view.expired
@@ -209,6 +212,7 @@ cdef void meta_delete(EngineC *e, Writer *w, Request *r) noexcept nogil:
     terms.numbered = has_flag(m, c'E')
     terms.number = m.cas
     outcome = store_remove(e.store, store_hash(e.store, r.key, r.nkey), r.key, r.nkey, &terms, e.now)
+    note_delete(e, r.key, r.nkey, BY_MD, outcome)
     if outcome == STORED:
         e.counters[DELETE_HITS] += not terms.stale
         if not r.noreply:
@@ -269,6 +273,7 @@ cdef void meta_arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
     sum.numbered = has_flag(m, c'E')
     sum.number = m.cas
     outcome = store_compute(e.store, store_hash(e.store, r.key, r.nkey), r.key, r.nkey, &sum, e.now, &g)
+    note_get(e, r.key, r.nkey)
     if outcome == STORED:
         if not g.created:
             e.counters[DECR_HITS if sum.decr else INCR_HITS] += 1

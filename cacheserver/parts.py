@@ -7,6 +7,8 @@ can give it a few numbers instead of a server.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from cacheserver.desk import Job
+
 
 class Knobs(Protocol):
     """The part of the configuration that commands look at."""
@@ -18,6 +20,23 @@ class Knobs(Protocol):
     @property
     def idle_timeout(self) -> int: ...
     def settings(self) -> Mapping[str, str]: ...
+
+
+class WatchLike(Protocol):
+    """The watchers; see watch."""
+
+    def command(self, arguments: Sequence[bytes]) -> bytes | Job: ...
+    def counters(self) -> Mapping[str, int]: ...
+
+
+class DetailLike(Protocol):
+    """The statistics by prefix; see detail."""
+
+    on: bool
+
+    def command(self, arguments: Sequence[bytes]) -> bytes | Job: ...
+    def counters(self) -> Mapping[str, int]: ...
+    def reset(self) -> None: ...
 
 
 class Counting(Protocol):
@@ -114,6 +133,10 @@ class ServerParts(Protocol):
     def monitor(self) -> MonitorLike: ...
     @property
     def started(self) -> float: ...
+    @property
+    def watch(self) -> WatchLike: ...
+    @property
+    def detail(self) -> DetailLike: ...
     @property
     def reserved_files(self) -> int: ...
     @property

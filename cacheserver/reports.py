@@ -134,7 +134,8 @@ class Reports:
     # -- the other kinds --
 
     def _settings(self, _rest: list[bytes]) -> bytes:
-        knobs = {**self._server.config.settings(), **self._changed}
+        detail = {"detail_enabled": "yes" if self._server.detail.on else "no"}
+        knobs = {**self._server.config.settings(), **detail, **self._changed}
         return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
 
     def _items(self, _rest: list[bytes]) -> bytes:
@@ -150,6 +151,7 @@ class Reports:
         return roster(self._server.listener, self._server.workers, uptime)
 
     def _reset(self, _rest: list[bytes]) -> bytes:
+        self._server.detail.reset()
         self._origin = self._absolute()
         return b"RESET\r\n"
 
@@ -169,7 +171,8 @@ class Reports:
         classes = store.pop("classes", {})
         counted: Counter[str] = Counter()
         server = self._server
-        for part in (*server.engines, *server.reactors, *server.datagrams, server.listener):
+        threads = (*server.engines, *server.reactors, *server.datagrams)
+        for part in (*threads, server.listener, server.watch, server.detail):
             counted.update(part.counters())
         return Reading({**store, **counted}, classes)
 

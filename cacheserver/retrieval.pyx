@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.output cimport Output, Writer, add_span, put_line, writer_bytes, writer_close_run, writer_room
+from cacheserver.observe cimport count_get, note_get
 from cacheserver.session cimport (
     CMD_GET,
     CMD_TOUCH,
@@ -71,8 +72,12 @@ cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const cha
     if not store_get(e.store, hash, key, nkey, e.now, &v):
         e.counters[TOUCH_MISSES if s.touching else GET_MISSES] += 1
         e.counters[GET_EXPIRED] += v.expired
+        note_get(e, key, nkey)
+        count_get(e, key, nkey, False)
         return True
     e.counters[TOUCH_HITS if s.touching else GET_HITS] += 1
+    note_get(e, key, nkey)
+    count_get(e, key, nkey, True)
     if s.touching:
         store_view_expire(&v, s.exptime)
     put_value(&w.out.text, key, nkey, v.flags, v.nbytes, s.with_cas, v.cas)

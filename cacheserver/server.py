@@ -23,6 +23,7 @@ from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
 from cacheserver.desk import Desk
+from cacheserver.detail import Detail
 from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
 from cacheserver.housekeeping import Housekeeping
@@ -30,11 +31,14 @@ from cacheserver.net.conn import Budget
 from cacheserver.net.datagram import Datagrams
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
+from cacheserver.prefixes import Prefixes
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import Sockets, close_sockets, open_sockets
 from cacheserver.store.store import Store
+from cacheserver.watch import Watch
+from cacheserver.watchlog import CONNEVENTS, DELETIONS, EVICTIONS, FETCHERS, MUTATIONS, WatchLog
 from cacheserver.worker import Worker
 
 log = logging.getLogger("cacheserver")
@@ -46,6 +50,13 @@ JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
+WATCHED = {
+    b"fetchers": FETCHERS,
+    b"mutations": MUTATIONS,
+    b"deletions": DELETIONS,
+    b"evictions": EVICTIONS,
+    b"connevents": CONNEVENTS,
+}
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 
 
@@ -112,10 +123,18 @@ class Server:
         self.monitor = monitor or default_monitor()
         limit = self._first_look().limit
         self.store = _store(config, limit)
+        prefixes = Prefixes(config.prefix_delimiter or ":")
         self.engines = [
-            Engine(self.store, flush_enabled=config.flush, version=PROTOCOL_VERSION)
+            Engine(self.store, flush_enabled=config.flush, version=PROTOCOL_VERSION, prefixes=prefixes)
             for _ in range(config.threads)
         ]
+        self.detail = Detail(prefixes, self.engines, on=config.prefix_delimiter is not None)
+        self.watch = Watch(
+            WatchLog(self.engines, self.store, ring_bytes=config.worker_logbuf_size),
+            WATCHED,
+            allowed=config.watch,
+            queue_bytes=config.watcher_logbuf_size,
+        )
         self._buffers = Buffers(limit, config.max_item)
         self.desk = Desk()
         self.reactors = [
@@ -298,6 +317,7 @@ class Server:
         self._ignore_sockets()
         self.listener.stop()
         close_sockets(self.listener.sockets)  # a client that comes now is refused at once instead of waiting
+        self.watch.stop()
         deadline = time.monotonic() + DRAIN_SECONDS
         for worker in self.workers:
             worker.drain(deadline)

@@ -6,6 +6,8 @@ command line are given up by session_close(). Threads: an EngineC, and the sessi
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from cacheserver.prefixes cimport PrefixTable
+from cacheserver.store.journal cimport Journal
 from cacheserver.store.operations cimport Put
 from cacheserver.store.receive cimport Reservation
 from cacheserver.store.shard cimport StoreC
@@ -35,6 +37,12 @@ cdef enum Mode:
     COMMAND                  # a command waits for Python, or the token of a login
     LOGIN                    # at the beginning of a request of a client that must log in first
 
+cdef enum CloseReason:       # why a connection ended, as watchers are told
+    CLOSE_ERROR, CLOSE_NORMAL, CLOSE_IDLE, CLOSE_SHUTDOWN
+
+cdef enum Transport:
+    TRANSPORT_LOCAL, TRANSPORT_TCP, TRANSPORT_UDP
+
 cdef enum:
     CMD_GET, CMD_SET, CMD_TOUCH, CMD_FLUSH, GET_HITS, GET_MISSES, GET_EXPIRED, DELETE_HITS, DELETE_MISSES
     INCR_HITS, INCR_MISSES, DECR_HITS, DECR_MISSES, CAS_HITS, CAS_MISSES, CAS_BADVAL, TOUCH_HITS, TOUCH_MISSES
@@ -52,6 +60,8 @@ cdef struct Session:
     bint warm                # KEYS: replies to the line's first keys are out already
     bint owes_error          # a revoked value's error line has not been sent yet
     bint whole               # all its input is here: what is unfinished is an error and not waited for (a datagram)
+    bint broken              # the client was sent away for what it said
+    int32_t cfd              # how watchers name the connection: its file descriptor
     uint32_t exptime         # KEYS: for gat, store clock
     uint32_t tail            # VALUE: bytes of the closing CRLF seen
     int64_t remaining        # VALUE, SWALLOW: bytes still to come
@@ -70,6 +80,10 @@ cdef struct EngineC:
     char version[32]         # "VERSION a.b.c\r\n"
     uint32_t nversion
     uint64_t counters[32]
+    int64_t watched          # Kinds of records somebody watches, and COUNT_PREFIXES; atomic
+    int32_t cfd              # of the session that is fed
+    Journal journal          # open while somebody watches
+    PrefixTable *prefixes    # or NULL; the server's
 
 cdef inline Mode session_start(Session *s) noexcept nogil:
     """The mode in which the session's requests begin."""

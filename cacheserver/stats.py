@@ -66,6 +66,7 @@ OWN_FIELDS: Mapping[str, str] = {
     "pressure_bytes_released_soft": "released_soft",
     "pressure_bytes_released_hard": "released_hard",
     "pressure_kicks": "pressure_kicks",
+    "detail_dropped": "detail_dropped",
 }
 
 ITEM_FIELDS = _words(
@@ -92,7 +93,7 @@ RESETTABLE = frozenset(COUNTERS) | _names(
     budget_kicks pressure_kicks udp_datagrams udp_dropped udp_too_large udp_unsent
     released_soft released_hard slab_reassign_rescues slabs_moved
     lru_crawler_starts lru_maintainer_juggles log_worker_dropped log_worker_written log_watcher_skipped
-    log_watcher_sent
+    log_watcher_sent detail_dropped
     total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed crawler_reclaimed
     crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru direct_reclaims
     """
@@ -157,8 +158,8 @@ SETTINGS: Mapping[str, str] = {
     "temp_lru": "no",
     "temporary_ttl": "0",
     "idle_timeout": "0",
-    "watcher_logbuf_size": "0",
-    "worker_logbuf_size": "0",
+    "watcher_logbuf_size": "262144",
+    "worker_logbuf_size": "65536",
     "read_buf_mem_limit": "0",
     "track_sizes": "no",
     "inline_ascii_response": "no",

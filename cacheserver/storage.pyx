@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.meta cimport put_stored, read_terms
+from cacheserver.observe cimport count_set, note_store
 from cacheserver.output cimport Writer, put_line
 from cacheserver.session cimport (
     CARRY_MAX,
@@ -21,7 +22,7 @@ from cacheserver.session cimport (
     Session,
     store_exptime,
 )
-from cacheserver.store.item cimport Item, item_key, item_size
+from cacheserver.store.item cimport Item, item_flags, item_key, item_size
 from cacheserver.store.operations cimport (
     EXISTS,
     NO_MEMORY,
@@ -127,11 +128,18 @@ cdef void end_block(EngineC *e, Writer *w, Request *r, const Put *put, Outcome o
         put_outcome(w, outcome)
 
 
+cdef inline void count_block(EngineC *e, Request *r) noexcept nogil:
+    if r.op != OP_MS:
+        count_set(e, r.key, r.nkey)
+
+
 cdef void refuse_value(EngineC *e, Session *s, Writer *w, Request *r, const Put *put, uint64_t hash,
                        Outcome why) noexcept nogil:
     """The value cannot be stored: say so, drop its bytes, and leave no stale one behind."""
     if put.clearing:
         store_drop(e.store, hash, r.key, r.nkey, e.now)
+    note_store(e, r.key, r.nkey, put.mode, why, r.flags, 0, 0)
+    count_block(e, r)
     end_block(e, w, r, put, why)
     s.mode = SWALLOW
     s.remaining = r.nbytes + 2
@@ -164,6 +172,7 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
         return True
     if n >= <size_t>r.nbytes + 2 and item_size(r.nkey, r.flags, r.nbytes) <= CHUNK_MAX:
         used[0] = nbytes + 2
+        count_block(e, r)
         if block[nbytes] != 0x0d or block[nbytes + 1] != 0x0a:
             if r.op == OP_MS or not r.noreply:
                 put_line(w, REPLY_BAD_CHUNK)
@@ -172,6 +181,7 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
             outcome = store_extend(e.store, &put, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, e.now)
         else:
             outcome = store_put(e.store, &put, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, e.now)
+        note_store(e, r.key, r.nkey, put.mode, outcome, r.flags, exptime, nbytes)
         end_block(e, w, r, &put, outcome)
         return True
     if r.length + <size_t>r.nbytes + 2 <= CARRY_MAX and \
@@ -181,6 +191,7 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
     if outcome != STORED:
         refuse_value(e, s, w, r, &put, hash, outcome)
         return True
+    count_block(e, r)
     s.mode = VALUE
     s.put = put
     s.is_meta = r.op == OP_MS
@@ -194,11 +205,13 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
 
 cdef void end_value(EngineC *e, Session *s, Writer *w) noexcept nogil:
     """A value that came in pieces is complete: make it visible and answer."""
+    cdef Item *it = s.reservation.item
+    cdef uint32_t nkey = it.nkey, flags = item_flags(it), exptime = it.exptime, nbytes = it.nbytes
     cdef char key[256]           # the item may be gone before the reply is written
-    cdef uint32_t nkey = s.reservation.item.nkey
     cdef Outcome outcome
-    memcpy(key, item_key(s.reservation.item), nkey)
+    memcpy(key, item_key(it), nkey)
     outcome = store_commit(e.store, &s.reservation, &s.put, e.now)
+    note_store(e, key, nkey, s.put.mode, outcome, flags, exptime, nbytes)
     count_outcome(e, s.put.mode, outcome)
     s.mode = LINE
     if s.is_meta:
@@ -212,6 +225,8 @@ cdef void give_up_value(EngineC *e, Session *s) noexcept nogil:
     cdef Item *it = s.reservation.item
     if s.put.clearing:
         store_drop(e.store, s.reservation.hash, item_key(it), it.nkey, e.now)
+    e.cfd = s.cfd
+    note_store(e, item_key(it), it.nkey, s.put.mode, NO_MEMORY, 0, 0, 0)
     store_abandon(e.store, &s.reservation)
     s.owes_error = s.is_meta or not s.noreply
     e.counters[STORE_NO_MEMORY] += 1

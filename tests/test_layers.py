@@ -17,6 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cacheserver", "protocol", "loadtest")
 
+# What every part of the engine that executes requests stands on.
+EXECUTION = {
+    "protocol",
+    "cacheserver.store",
+    "cacheserver.output",
+    "cacheserver.session",
+    "cacheserver.observe",
+}
 LAYERS: dict[str, set[str]] = {
     "protocol": set(),
     "loadtest": set(),
@@ -24,33 +32,24 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.store": set(),
     "cacheserver.pressure": set(),
     "cacheserver.output": {"protocol"},
-    "cacheserver.session": {"protocol", "cacheserver.store"},
-    "cacheserver.retrieval": {"protocol", "cacheserver.store", "cacheserver.output", "cacheserver.session"},
-    "cacheserver.meta": {
-        "protocol",
-        "cacheserver.store",
-        "cacheserver.output",
-        "cacheserver.session",
-        "cacheserver.retrieval",
-    },
-    "cacheserver.storage": {
-        "protocol",
-        "cacheserver.store",
-        "cacheserver.output",
-        "cacheserver.session",
-        "cacheserver.meta",
-    },
+    "cacheserver.prefixes": set(),
+    "cacheserver.session": {"protocol", "cacheserver.store", "cacheserver.prefixes"},
+    "cacheserver.observe": {"cacheserver.store", "cacheserver.session", "cacheserver.prefixes"},
     "cacheserver.login": {"protocol", "cacheserver.output", "cacheserver.session"},
-    "cacheserver.engine": {
-        "protocol",
-        "cacheserver.store",
-        "cacheserver.output",
-        "cacheserver.session",
-        "cacheserver.retrieval",
-        "cacheserver.meta",
-        "cacheserver.storage",
+    "cacheserver.retrieval": EXECUTION,
+    "cacheserver.meta": EXECUTION | {"cacheserver.retrieval"},
+    "cacheserver.storage": EXECUTION | {"cacheserver.meta"},
+    "cacheserver.engine": EXECUTION
+    | {
         "cacheserver.login",
+        "cacheserver.meta",
+        "cacheserver.prefixes",
+        "cacheserver.retrieval",
+        "cacheserver.storage",
     },
+    "cacheserver.watchlog": {"protocol", "cacheserver.store", "cacheserver.session", "cacheserver.engine"},
+    "cacheserver.watch": {"cacheserver.desk"},
+    "cacheserver.detail": {"cacheserver.desk"},
     "cacheserver.net": {"cacheserver.engine"},
     "cacheserver.worker": {"cacheserver.net"},
     "cacheserver.relief": {"cacheserver.worker"},
@@ -66,7 +65,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.stats": set(),
     "cacheserver.desk": set(),
     "cacheserver.auth": {"cacheserver.errors"},
-    "cacheserver.parts": set(),
+    "cacheserver.parts": {"cacheserver.desk"},
     "cacheserver.lines": set(),
     "cacheserver.control": {"cacheserver.parts", "cacheserver.lines"},
     "cacheserver.roster": {"cacheserver", "cacheserver.parts", "cacheserver.stats", "cacheserver.desk"},
@@ -199,6 +198,7 @@ def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
                 "cacheserver.session",
                 "cacheserver.storage",
                 "cacheserver.server",
+                "cacheserver.watchlog",
             },
         ),
         ({"cacheserver.pressure", "cacheserver.store"}, {"cacheserver.shrinkers", "cacheserver.server"}),

@@ -9,10 +9,11 @@ Threads: everything belongs to the reactor's own thread, except what stands unde
 budgets (atomic).
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cacheserver.engine cimport EngineC, Output, Session
 from cacheserver.net.linux cimport epoll_event, iovec, pthread_mutex_t
+from cacheserver.net.peer cimport Peer
 
 cdef enum:
     INPUT_ALONE = 262144     # bytes of one recv when one connection is ready
@@ -60,6 +61,8 @@ cdef struct Conn:
     size_t side              # bytes counted in ReactorC.side_bytes
     size_t discarded         # LINGER: bytes thrown away
     bint ending              # PARKED: close instead of going on
+    uint8_t why              # a CloseReason: what to tell watchers should it be closed now
+    Peer peer
     Conn *next               # in a Line, in the list of the dead, or of those back from being parked
     Session session
 

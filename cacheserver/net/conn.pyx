@@ -7,11 +7,15 @@ Memory and threads: see conn.pxd.
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from cacheserver.engine cimport engine_unpin, session_close, session_open
+from cacheserver.engine cimport (
+    TRANSPORT_LOCAL, TRANSPORT_TCP, CloseReason,
+    engine_saw_connection, engine_sees_connections, engine_unpin, session_close, session_open,
+)
 from cacheserver.net.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SHUT_RDWR, TCP_NODELAY, TCP_NOTSENT_LOWAT,
     close, epoll_ctl, net_atomic_add, net_atomic_get, net_atomic_set, setsockopt, shutdown,
 )
+from cacheserver.net.peer cimport PEER_TEXT, peer_of, peer_text
 
 cdef enum:
     NOTSENT_LOWAT = 131072   # bytes the kernel takes beyond what the peer's window allows
@@ -111,6 +115,15 @@ cdef void budget_enforce(ReactorC *r) noexcept nogil:
             conn_destroy(r, stalest_carry(r) if kind == CARRY else largest_holder(r, kind))
 
 
+cdef void tell_watchers(ReactorC *r, Conn *c, bint closed) noexcept nogil:
+    """Whoever watches connections learns that one has begun, or ends."""
+    cdef char address[PEER_TEXT]
+    if engine_sees_connections(r.engine):
+        engine_saw_connection(r.engine, c.fd, closed, <CloseReason>c.why,
+                              TRANSPORT_TCP if c.peer.family else TRANSPORT_LOCAL,
+                              address, peer_text(&c.peer, address), c.peer.port)
+
+
 cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
     """Take over the non-blocking socket `fd`. False: it could not be served and is closed; `open` is
     corrected."""
@@ -149,8 +162,11 @@ cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
     c.last = r.clock
     c.slot = r.count
     session_open(r.engine, &c.session)
+    c.session.cfd = fd
+    peer_of(fd, &c.peer)
     r.table[r.count] = c
     r.count += 1
+    tell_watchers(r, c, False)
     return True
 
 
@@ -161,6 +177,7 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     cdef epoll_event event
     if c.flags & DEAD:
         return
+    tell_watchers(r, c, True)
     session_close(r.engine, &c.session)
     carry_drop(r, c)
     while c.head < c.npieces:

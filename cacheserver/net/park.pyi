@@ -1,5 +1,6 @@
 class Parked:
-    """A connection that a job has for itself; made by the reactor. All of it belongs to the job's thread.
+    """A connection that a job has for itself; made by the reactor. All but hang_up() belongs to the job's
+    thread.
 
     The job ends with resume() or close(), each harmless to repeat; one that is dropped is closed.
     """
@@ -19,3 +20,6 @@ class Parked:
 
     def close(self) -> None:
         """Give the connection back to be closed."""
+
+    def hang_up(self) -> None:
+        """Shut the connection, so that send() and gone() end; any thread. The job gives it back as ever."""

@@ -9,9 +9,9 @@ cimport cython
 from cacheserver.net.conn cimport DEAD, PARKED, RESUME, conn_destroy, line_put
 from cacheserver.net.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLERR, POLLHUP, POLLOUT,
-    POLLRDHUP,
+    POLLRDHUP, SHUT_RDWR,
     close, epoll_ctl, epoll_event, eventfd_write, fcntl, net_atomic_add, net_now_us, poll, pollfd,
-    pthread_mutex_lock, pthread_mutex_unlock, send, ssize_t,
+    pthread_mutex_lock, pthread_mutex_unlock, send, shutdown, ssize_t,
 )
 
 cdef enum:
@@ -124,12 +124,18 @@ cdef class Parked:
     def close(self):
         self.give_back(True)
 
+    def hang_up(self):
+        pthread_mutex_lock(&self.r.lock)
+        if self.fd >= 0:
+            shutdown(self.fd, SHUT_RDWR)
+        pthread_mutex_unlock(&self.r.lock)
+
     cdef int give_back(self, bint ending) except -1:
         if self.fd < 0:
             return 0
+        pthread_mutex_lock(&self.r.lock)
         close(self.fd)
         self.fd = -1
-        pthread_mutex_lock(&self.r.lock)
         self.c.ending = ending
         self.c.next = self.r.returned
         self.r.returned = self.c

@@ -18,7 +18,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 
 from cacheserver.engine cimport (
-    CARRY_MAX, FEED_CLOSE, RAN_CLOSE, RAN_JOB, Engine, Ran, engine_revoked, engine_target, output_free,
+    CARRY_MAX, CLOSE_IDLE, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, Engine, Ran, engine_revoked, engine_target, output_free,
 )
 from cacheserver.net.conn cimport (
     CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PARKED, PINNED, QUEUE_MAX,
@@ -73,6 +73,7 @@ cdef void sweep(ReactorC *r, double now, double timeout) noexcept nogil:
             pass                 # it is the server that lets the client wait
         elif timeout > 0 and idle >= timeout:
             r.idle_kicks += 1
+            c.why = CLOSE_IDLE
             conn_destroy(r, c)
     budget_enforce(r)
 
@@ -362,6 +363,7 @@ cdef void shut(ReactorC *r) noexcept:
     r.closed = True
     inbox_shut(r)
     while r.count:
+        r.table[r.count - 1].why = CLOSE_SHUTDOWN
         conn_destroy(r, r.table[r.count - 1])
     while line_take(r, &r.resume) != NULL or line_take(r, &r.command) != NULL:
         pass

@@ -11,8 +11,8 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from cacheserver.engine cimport (
-    CARRY_MAX, STRANGER_MAX, FEED_CLOSE, FEED_COMMAND, FEED_MORE, FEED_PAUSED, Feed,
-    engine_feed, engine_received, engine_target, engine_tick, session_between,
+    CARRY_MAX, CLOSE_ERROR, CLOSE_NORMAL, CLOSE_SHUTDOWN, FEED_CLOSE, FEED_COMMAND, FEED_MORE, FEED_PAUSED, Feed,
+    STRANGER_MAX, engine_feed, engine_received, engine_target, engine_tick, session_between,
 )
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
@@ -40,6 +40,7 @@ cdef void settle(ReactorC *r, Conn *c, Feed answer, const char *rest, size_t n,
     on."""
     if answer == FEED_CLOSE:
         c.flags |= CLOSING
+        c.why = CLOSE_ERROR if c.session.broken else CLOSE_NORMAL
         if n:
             c.flags |= UNREAD
         carry_drop(r, c)
@@ -87,6 +88,7 @@ cdef void no_input(ReactorC *r, Conn *c, ssize_t got) noexcept nogil:
             conn_destroy(r, c)
         return
     c.flags |= CLOSING
+    c.why = CLOSE_NORMAL
     carry_drop(r, c)
     flush_note(r, c, r.out.nspans)
 
@@ -240,4 +242,5 @@ cdef void end_drained(ReactorC *r) noexcept nogil:
         unread = 0
         ioctl(c.fd, FIONREAD, &unread)
         if unread == 0:
+            c.why = CLOSE_SHUTDOWN
             conn_destroy(r, c)

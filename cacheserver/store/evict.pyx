@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Eviction and making room: see evict.pxd."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport (
@@ -28,6 +28,7 @@ from cacheserver.store.item cimport (
     item_expired,
     item_key,
 )
+from cacheserver.store.journal cimport ITEM_EVICTED, Record, journal_write
 from cacheserver.store.lru cimport (
     LRU_REMOVED,
     LRU_ROTATE,
@@ -41,6 +42,7 @@ from cacheserver.store.lru cimport (
     lru_walk,
 )
 from cacheserver.store.platform cimport (
+    pointer_look,
     prefetch,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
@@ -103,6 +105,21 @@ cdef void remove_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept n
         slab_free(sh, h)
 
 
+cdef void note_eviction(Shard *sh, uint32_t cls, Item *it) noexcept nogil:
+    """Write an eviction in the shard's journal. Lock held: one writer at a time, and no wait."""
+    cdef Record r
+    r.what = ITEM_EVICTED
+    r.status = r.command = 0
+    r.fetched = it.bits & FETCHED != 0
+    r.ttl = <int64_t>it.exptime - sh.now if it.exptime else -1
+    r.age = sh.now - it.atime if sh.now > it.atime else 0
+    r.nbytes = it.nbytes
+    r.clsid = <uint16_t>(cls + 1)
+    r.cfd = 0
+    r.nkey = it.nkey
+    journal_write(&sh.journal, &r, item_key(it))
+
+
 cdef void evict_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept nogil:
     """Drop a live item for its memory (or because it has expired) and count which."""
     cdef SlabClass *k = &sh.classes[page_of(sh.arena, h).cls]
@@ -118,6 +135,8 @@ cdef void evict_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept no
         k.evicted_unfetched += not it.bits & FETCHED
         k.evicted_active += (it.bits & ACTIVE) != 0
         k.evicted_time = sh.now - it.atime if sh.now > it.atime else 0
+        if pointer_look(&sh.journal.ring) != NULL:
+            note_eviction(sh, page_of(sh.arena, h).cls, it)
     remove_item(sh, hash, h, it)
 
 

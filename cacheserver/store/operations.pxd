@@ -11,6 +11,7 @@ Times are seconds of the store's clock, chosen by the caller; exptime 0 = never.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.item cimport Item, handle_t
+from cacheserver.store.journal cimport Found
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC
 
 cdef enum PutMode:
@@ -48,6 +49,16 @@ cdef struct View:
     uint64_t cas
     bint expired             # a miss because the item had expired
 
+cdef struct Seen:            # what this thread's last lookup by key found, before anything was done to it
+    bint fresh               # a lookup was made since the caller last set this to False
+    Found found
+    uint32_t clsid           # as in Record; 0 where nothing was found, as are the others
+    uint32_t nbytes
+    uint32_t flags
+    uint32_t exptime
+
+cdef Seen *store_seen() noexcept nogil
+cdef uint32_t store_clsid(uint32_t nkey, uint32_t flags, uint64_t nbytes) noexcept nogil
 cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil
 cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil
 cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil

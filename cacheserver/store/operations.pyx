@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Operations by key: see operations.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
 from cacheserver.store.evict cimport link_item, remove_item, room_for
@@ -26,6 +26,7 @@ from cacheserver.store.item cimport (
     item_size,
     item_value,
 )
+from cacheserver.store.journal cimport FOUND_EXPIRED, FOUND_ITEM
 from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
@@ -41,6 +42,43 @@ from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
 
 cdef enum:
     CAS_REACH = 48           # a shard does not make 2**48 changes in the life of a process
+
+
+cdef extern from *:
+    """
+    static __thread long long seen_by_thread[4];
+    static inline void *seen_here(void) { return seen_by_thread; }
+    """
+    void *seen_here() nogil      # room for a Seen
+
+
+cdef Seen *store_seen() noexcept nogil:
+    """What the last lookup of this thread found; good until the next one. Kept while the shards are traced only."""
+    return <Seen *>seen_here()
+
+
+cdef uint32_t store_clsid(uint32_t nkey, uint32_t flags, uint64_t nbytes) noexcept nogil:
+    """The number that `stats slabs` gives to the class of such an item."""
+    return slab_class_of(item_size(nkey, flags, nbytes)) + 1
+
+
+cdef void remember(Shard *sh, handle_t h, uint32_t now) noexcept nogil:
+    """Fill in store_seen() with what a lookup has found."""
+    cdef Seen *seen = store_seen()
+    cdef Item *it
+    memset(seen, 0, sizeof(Seen))
+    seen.fresh = True
+    if h == 0:
+        return
+    it = item_at(sh.arena, h)
+    if item_expired(it, now):
+        seen.found = FOUND_EXPIRED
+        return
+    seen.found = FOUND_ITEM
+    seen.clsid = page_of(sh.arena, h).cls + 1
+    seen.nbytes = it.nbytes
+    seen.flags = item_flags(it)
+    seen.exptime = it.exptime
 
 
 cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil:
@@ -61,6 +99,8 @@ cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey
     if now > sh.now:
         sh.now = now
     h = index_find(&sh.index, sh.arena, hash, key, nkey)
+    if atomic_get(&sh.traced):
+        remember(sh, h, now)
     if h == 0:
         return 0
     it = item_at(sh.arena, h)

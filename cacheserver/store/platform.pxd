@@ -24,6 +24,12 @@ cdef extern from * nogil:
     }
     static inline void publish(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
     static inline uint8_t observe(const uint8_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    static inline int64_t atomic_read(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    static inline void atomic_publish(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+    static inline void atomic_mark(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+    static inline int64_t atomic_look(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    static inline char *pointer_look(char **p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    static inline void pointer_mark(char **p, char *v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
     static inline void prefetch(const void *p) { __builtin_prefetch(p); }
     static inline uint32_t low_bit(uint64_t v) { return (uint32_t)__builtin_ctzll(v); }
     /* Bit i is set where tags[i] == tag, for the 12 tags of an index bucket (16 bytes are readable). */
@@ -36,6 +42,11 @@ cdef extern from * nogil:
         for (int i = 0; i < 12; i++) m |= (uint32_t)(tags[i] == tag) << i;
         return m;
     #endif
+    }
+    static inline int64_t wall_us(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
     }
     static inline int64_t monotonic_ns(void) {
         struct timespec t;
@@ -50,9 +61,16 @@ cdef extern from * nogil:
     bint atomic_take(int64_t *p, int64_t n)      # subtract n only if that much is there
     void publish(uint8_t *p, uint8_t v)          # store after everything written before it
     uint8_t observe(const uint8_t *p)            # load before everything read after it
+    int64_t atomic_read(int64_t *p)              # load before everything read after it
+    void atomic_publish(int64_t *p, int64_t v)   # store after everything written before it
+    void atomic_mark(int64_t *p, int64_t v)      # these four keep one order that every thread sees
+    int64_t atomic_look(int64_t *p)
+    char *pointer_look(char **p)
+    void pointer_mark(char **p, char *v)
     void prefetch(const void *p)
     uint32_t low_bit(uint64_t v)                 # index of the lowest set bit; v must not be 0
     uint32_t match_tags(const uint8_t *tags, uint8_t tag)
+    int64_t wall_us()                            # microseconds since 1970
     int64_t monotonic_ns()
 
 cdef extern from "<pthread.h>" nogil:

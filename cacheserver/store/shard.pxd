@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.index cimport Index
 from cacheserver.store.item cimport handle_t
+from cacheserver.store.journal cimport Journal
 from cacheserver.store.platform cimport pthread_mutex_t
 
 cdef enum:
@@ -66,6 +67,8 @@ cdef struct Shard:
     uint64_t evictions, reclaimed, rescued, slabs_moved
     uint64_t no_memory
     bint no_evictions
+    int64_t traced           # what lookups find is kept for the caller, see store_seen(); atomic flag
+    Journal journal          # evictions; open while somebody watches them
     SlabClass classes[320]
 
 cdef struct StoreC:

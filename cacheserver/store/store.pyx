@@ -10,6 +10,7 @@ from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_
 from cacheserver.store.arithmetic cimport store_arith
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
+from cacheserver.store.journal cimport journal_close
 from cacheserver.store.marks cimport (
     CLAIM_STALE,
     CLAIM_TAKEN,
@@ -101,6 +102,7 @@ cdef void close_store(StoreC *s) noexcept nogil:
     if s.shards != NULL:
         for i in range(s.nshards):
             index_close(&s.shards[i].index)
+            journal_close(&s.shards[i].journal)
         free(s.shards)
         s.shards = NULL
     arena_close(&s.arena)

@@ -30,6 +30,18 @@ class Part:
         return dict(self.numbers)
 
 
+class Elsewhere(Part):
+    """The watchers, or the statistics by prefix: who answers `watch` and `stats detail`."""
+
+    on = True
+
+    def command(self, arguments: list[bytes]) -> bytes:
+        return b"<%b>\r\n" % b",".join(arguments)
+
+    def reset(self) -> None:
+        self.numbers.clear()
+
+
 class FakeServer:
     """Numbers that differ everywhere, so that a mix-up shows."""
 
@@ -54,6 +66,8 @@ class FakeServer:
             Part(curr_connections=4, bytes_read=2000, read_buf_bytes=400, pending_bytes=22),
         ]
         self.datagrams = [Part(bytes_read=30, udp_dropped=6)]
+        self.watch = Elsewhere(log_watchers=2, log_watcher_sent=7)
+        self.detail = Elsewhere(detail_dropped=5)
         self.listener = Part(total_connections=50, rejected_connections=2, accepting_conns=1)
         small = {"chunk_size": 96, "total_pages": 1, "number": 2, "mem_requested": 130, "get_hits": 70}
         self.snapshot: dict[str, Any] = {
@@ -256,6 +270,21 @@ def test_reset_forgets_the_age_at_an_eviction_that_is_not_counted_any_more(serve
     assert fields(commands(b"stats items"))["items:3:evicted_time"] == "70"
 
 
+def test_watch_and_stats_detail_are_answered_by_those_whose_they_are(
+    commands: Commands, server: FakeServer
+) -> None:
+    assert commands(b"watch fetchers  evictions") == b"<fetchers,evictions>\r\n"
+    assert commands(b"watch") == b"<>\r\n"
+    assert commands(b"stats detail dump x") == b"<dump,x>\r\n"
+    found = fields(commands(b"stats"))
+    assert [found[name] for name in ("log_watchers", "log_watcher_sent", "detail_dropped")] == ["2", "7", "5"]
+    assert fields(commands(b"stats settings"))["detail_enabled"] == "yes"
+    commands(b"stats reset")
+    assert server.detail.numbers == {}
+    found = fields(commands(b"stats"))
+    assert [found[name] for name in ("log_watchers", "log_watcher_sent")] == ["2", "0"]
+
+
 def test_an_empty_store_still_answers(server: FakeServer) -> None:
     server.snapshot = {}
     commands = Commands(server)
@@ -356,7 +385,6 @@ def test_the_exporter_can_scrape_everything_once(commands: Commands) -> None:
         b"lru",
         b"slabs",
         b"lru_crawler",
-        b"watch",
         b"mg a v",
         b"",
     ],
