@@ -14,17 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cacheserver import __version__, stats
+from cacheserver.control import Control, CrawlerLike
 from cacheserver.desk import Job
-
-OK = b"OK\r\n"
-ERROR = b"ERROR\r\n"
-BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
-NOREPLY = b"noreply"
+from cacheserver.grammar import BAD_FORMAT, ERROR, OK, reply, whole_number
+from cacheserver.listings import ListerLike, Listings
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 MEMLIMIT_MIN = 8  # MB
 MEMLIMIT_MAX = 1_000_000_000  # MB: more is taken for bytes given by mistake
-U32_MAX = 2**32 - 1
 
 
 class Knobs(Protocol):
@@ -34,6 +31,8 @@ class Knobs(Protocol):
     def conn_limit(self) -> int: ...
     @property
     def enable_shutdown(self) -> bool: ...
+    @property
+    def dumps(self) -> bool: ...
     def settings(self) -> Mapping[str, str]: ...
 
 
@@ -43,7 +42,14 @@ class Counting(Protocol):
     def counters(self) -> Mapping[str, int]: ...
 
 
+class Walking(Counting, CrawlerLike, ListerLike, Protocol):
+    """The crawler."""
+
+
 class StoreLike(Protocol):
+    @property
+    def class_count(self) -> int: ...
+    def reassign(self, source: int, target: int) -> str: ...
     def snapshot(self) -> Mapping[str, Any]: ...
 
 
@@ -84,6 +90,8 @@ class ServerParts(Protocol):
     @property
     def listener(self) -> Counting: ...
     @property
+    def crawler(self) -> Walking: ...
+    @property
     def monitor(self) -> MonitorLike: ...
     @property
     def started(self) -> float: ...
@@ -123,7 +131,11 @@ class Commands:
         self._wall = wall
         self._origin = Reading({}, {})
         self._verbosity: int | None = None
+        classes, dumps = server.store.class_count, server.config.dumps
+        self._control = Control(server.crawler, server.store.reassign, classes, dumps)
+        self._listings = Listings(server.crawler, classes, dumps)
         self._table: dict[bytes, Callable[[list[bytes]], bytes | Job | None]] = {
+            **self._control.handlers,
             b"stats": self._stats,
             b"verbosity": self._set_verbosity,
             b"cache_memlimit": self._cache_memlimit,
@@ -133,7 +145,6 @@ class Commands:
             b"settings": self._settings,
             b"items": self._items,
             b"slabs": self._slabs,
-            b"sizes": lambda: stats.render([("sizes_status", "disabled")]),
             b"conns": lambda: stats.render([]),
             b"reset": self._reset,
         }
@@ -151,9 +162,12 @@ class Commands:
 
     # -- stats --
 
-    def _stats(self, arguments: list[bytes]) -> bytes:
+    def _stats(self, arguments: list[bytes]) -> bytes | Job:
         if not arguments:
             return self._general()
+        listing = self._listings.kinds.get(arguments[0])
+        if listing is not None:
+            return listing(arguments[1:])
         kind = self._kinds.get(arguments[0])
         return ERROR if kind is None else kind()
 
@@ -200,7 +214,11 @@ class Commands:
         ]
 
     def _settings(self) -> bytes:
-        knobs = dict(self._server.config.settings())
+        knobs = {
+            **self._server.config.settings(),
+            **self._control.settings(),
+            **self._listings.settings(),
+        }
         if self._verbosity is not None:
             knobs["verbosity"] = str(self._verbosity)
         return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
@@ -230,7 +248,8 @@ class Commands:
         store = dict(self._server.store.snapshot())
         classes = store.pop("classes", {})
         counted: Counter[str] = Counter()
-        for part in (*self._server.engines, *self._server.reactors, self._server.listener):
+        server = self._server
+        for part in (*server.engines, *server.reactors, server.listener, server.crawler):
             counted.update(part.counters())
         return Reading({**store, **counted}, classes)
 
@@ -262,19 +281,6 @@ class Commands:
             return b"CLIENT_ERROR invalid shutdown mode\r\n"
         self._server.stop()
         return None
-
-
-def reply(line: bytes, arguments: list[bytes]) -> bytes:
-    """Return `line`, or nothing where the client asked for silence."""
-    return b"" if arguments and arguments[-1] == NOREPLY else line
-
-
-def whole_number(arguments: list[bytes]) -> int | None:
-    """Return the first argument as 0..2**32-1; None if it is missing or something else."""
-    if not arguments or not arguments[0].isdigit() or len(arguments[0]) > 10:
-        return None
-    value = int(arguments[0])
-    return value if value <= U32_MAX else None
 
 
 def seconds_text(seconds: float) -> str:

@@ -21,6 +21,7 @@ import uvloop
 from cacheserver import __version__, process
 from cacheserver.commands import Commands
 from cacheserver.config import Config
+from cacheserver.crawler import Crawler
 from cacheserver.desk import Desk
 from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
@@ -33,6 +34,7 @@ from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import close_sockets, name, open_sockets
 from cacheserver.store.store import Store
+from cacheserver.walk import Walk
 from cacheserver.worker import Worker
 
 log = logging.getLogger("cacheserver")
@@ -100,6 +102,7 @@ class Server:
         ]
         self._buffers = Buffers(limit, config.max_item)
         self.desk = Desk()
+        self.crawler = Crawler(lambda classes: Walk(self.store, classes), store_clock)
         self.reactors = [
             Reactor(
                 engine,
@@ -243,6 +246,7 @@ class Server:
         """Accept nothing more, answer what is in flight."""
         self._stopping = True
         self._ignore_sockets()
+        self.crawler.stop()
         self.listener.stop()
         close_sockets(self.listener.sockets)  # a client that comes now is refused at once instead of waiting
         deadline = time.monotonic() + DRAIN_SECONDS

@@ -5,7 +5,7 @@ from cacheserver.store.store import Store
 class Walk:
     """One walk over the live items of a store, a portion at each call; see store/crawl.pxd for what it meets.
 
-    classes: numbers of the slab classes to look at, from 1 to Store.class_count; empty = all. Raises ValueError.
+    classes: numbers of slab classes to look at, from 1 to Store.class_count (else ValueError); empty = all.
 
     A call works for 0.1 ms at a stretch, then rests as long, and at least `rest_us` microseconds; it ends
     when there is enough to send, at the walk's end, or after about 10 ms. It holds a shard's lock for about

@@ -11,6 +11,7 @@ import pytest
 
 from cacheserver import __version__, stats
 from cacheserver.commands import Commands, seconds_text
+from cacheserver.crawler import Crawler
 
 
 class Level(IntEnum):
@@ -34,7 +35,7 @@ class FakeServer:
     def __init__(self, *, enable_shutdown: bool = False) -> None:
         knobs = {"maxconns": "2000", "verbosity": "0", "shutdown_command": "no"}
         self.config = SimpleNamespace(
-            conn_limit=2000, enable_shutdown=enable_shutdown, settings=lambda: dict(knobs)
+            conn_limit=2000, enable_shutdown=enable_shutdown, dumps=True, settings=lambda: dict(knobs)
         )
         self.engines = [
             Part(
@@ -65,7 +66,10 @@ class FakeServer:
                 4: {"chunk_size": 128, "total_pages": 0, "number": 0},
             },
         }
-        self.store = SimpleNamespace(snapshot=lambda: dict(self.snapshot))
+        self.store = SimpleNamespace(
+            snapshot=lambda: dict(self.snapshot), class_count=150, reassign=lambda source, target: "OK"
+        )
+        self.crawler = Crawler(lambda classes: iter(()), lambda: 60)
         self.status = SimpleNamespace(
             level=Level.MEDIUM,
             headroom=-5,
