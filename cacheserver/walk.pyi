@@ -6,6 +6,7 @@ class Walk:
     """One walk over the live items of a store, a portion at each call; see store/crawl.pxd for what it meets.
 
     classes: numbers of slab classes to look at, from 1 to Store.class_count (else ValueError); empty = all.
+    batch: items looked at under a shard's lock at a time, from 1 to 64.
 
     A call works for 0.1 ms at a stretch, then rests as long, and at least `rest_us` microseconds; it ends
     when there is enough to send, at the walk's end, or after about 10 ms. It holds a shard's lock for about
@@ -14,7 +15,7 @@ class Walk:
     that clock showed 0.
     """
 
-    def __init__(self, store: Store, classes: Collection[int] = ()) -> None: ...
+    def __init__(self, store: Store, classes: Collection[int] = (), *, batch: int = 64) -> None: ...
     @property
     def done(self) -> bool:
         """Whether the walk is at its end."""

@@ -219,10 +219,12 @@ cdef class Walk:
     cdef uint64_t *columns
     cdef int64_t worked      # nanoseconds since the last rest
 
-    def __cinit__(self, Store store not None, classes: Collection[int] = ()):
+    def __cinit__(self, Store store not None, classes: Collection[int] = (), *, uint32_t batch=CRAWL_BATCH):
         cdef uint32_t cls, count = slab_sizes().count + 1
+        if not 1 <= batch <= CRAWL_BATCH:
+            raise ValueError(f"batch is a number from 1 to {CRAWL_BATCH}, not {batch}")
         self.store = store
-        crawl_open(&self.c, &store.c)
+        crawl_open(&self.c, &store.c, batch)
         for number in classes:
             if not 1 <= number <= count:
                 raise ValueError(f"a slab class is a number from 1 to {count}, not {number}")

@@ -36,11 +36,12 @@ cdef struct Crawl:
     StoreC *store
     uint32_t shard           # the shards before it are done
     uint64_t at              # position in the order: everything before it has been met
+    uint32_t batch           # items of one step at most: from 1 to CRAWL_BATCH
     bint done
     uint8_t wanted[320]      # slab classes to look at
     uint64_t checked         # items looked at so far
     uint32_t looked[320]     # of those by class, for crawl_expire()
 
-cdef void crawl_open(Crawl *c, StoreC *s) noexcept nogil
+cdef void crawl_open(Crawl *c, StoreC *s, uint32_t batch) noexcept nogil
 cdef uint32_t crawl_next(Crawl *c, uint32_t now, Seen *out) noexcept nogil
 cdef uint32_t crawl_expire(Crawl *c, uint32_t now, uint32_t most) noexcept nogil

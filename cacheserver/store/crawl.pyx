@@ -11,10 +11,11 @@ from cacheserver.store.platform cimport prefetch, pthread_mutex_lock, pthread_mu
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC
 
 
-cdef void crawl_open(Crawl *c, StoreC *s) noexcept nogil:
+cdef void crawl_open(Crawl *c, StoreC *s, uint32_t batch) noexcept nogil:
     """Begin a walk that looks at no class yet: the caller sets `wanted`."""
     memset(c, 0, sizeof(Crawl))
     c.store = s
+    c.batch = batch
 
 
 cdef uint64_t reverse(uint64_t x) noexcept nogil:
@@ -86,10 +87,10 @@ cdef uint32_t gather(Crawl *c, Shard *sh, handle_t *out) noexcept nogil:
     cdef uint32_t n = 0, got, buckets
     for buckets in range(CRAWL_BUCKETS):
         find_reach(&sh.index, c.at, &reach)
-        got = take(sh, reach.bucket, c.at, reach.end, reach.begin == c.at, out + n, CRAWL_BATCH - n)
-        if got > CRAWL_BATCH - n:
+        got = take(sh, reach.bucket, c.at, reach.end, reach.begin == c.at, out + n, c.batch - n)
+        if got > c.batch - n:
             if n == 0:
-                n = take_some(sh, &reach, &c.at, out, CRAWL_BATCH)
+                n = take_some(sh, &reach, &c.at, out, c.batch)
             break
         n += got
         c.at = reach.end
