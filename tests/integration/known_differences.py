@@ -22,6 +22,8 @@ SHUTDOWN = "1.6.45 says SERVER_ERROR, so that clients can tell it from an unknow
 LENGTH = "1.6.45 refuses a length beyond 32 bits; 1.6.18 cuts it down and swallows as many bytes"
 BAD_LENGTH = "noreply is not looked at in a line without a length in 1.6.45"
 NUMBER = "1.6.45 reads numbers more strictly: digits only, and what fits; 1.6.18 takes what strtol() takes"
+AUTOMOVE = "the window and the free ratio of the page mover can be set at run time in 1.6.45"
+ENDS = "every reply to stats ends with END, as clients wait for it; 1.6.18 leaves it out here"
 CONFORMANCE = "the conformance tests of client libraries want an error for a surplus token here"
 
 WORDS = ("set", "add", "replace", "append", "prepend")
@@ -91,6 +93,12 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
     "touch to a time beyond 31 bits": (
         [b"STORED\r\n", b"CLIENT_ERROR invalid exptime argument\r\n", A_IS_ONE],
         NUMBER,
+    ),
+    "slabs automove window 30": ([b"OK\r\n"], AUTOMOVE),
+    "slabs automove freeratio 0.01": ([b"OK\r\n"], AUTOMOVE),
+    "stats sizes on and off": (
+        [b"STAT sizes_status enabled\r\nEND\r\n", b"STAT sizes_status disabled\r\nEND\r\n"],
+        ENDS,
     ),
     "version with a surplus token": ([b"ERROR\r\n"], CONFORMANCE),
     "quit with a surplus token": ([b"ERROR\r\n", b"END\r\n"], CONFORMANCE),

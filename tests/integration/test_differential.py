@@ -16,12 +16,13 @@ import pytest
 
 from tests.integration.conversation import Conversation, hold, shorten
 from tests.integration.exchanges import A, Exchange, put, talk, well_formed
+from tests.integration.exchanges_control import control_lines
 from tests.integration.exchanges_malformed import malformed
 from tests.integration.known_differences import KNOWN_DIFFERENCES
 from tests.requirements import missing
 from tests.servers import Server, reference, serving
 
-EXCHANGES = well_formed() + malformed()
+EXCHANGES = well_formed() + malformed() + control_lines()
 REFERENCE_VERSION = b"1.6.18"  # the version the table of differences is about
 
 
