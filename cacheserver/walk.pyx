@@ -29,7 +29,7 @@ cdef enum:
     LINE = 1024              # more than any line: 3 bytes for each of a key's 250, and six numbers of 20 digits at most
     FULL = 65536             # bytes of text that are worth a send
     BUFFER = 65536 + 64 * 1024
-    STRETCH_NS = 100000      # work at a stretch; then comes a rest at least as long
+    STRETCH_NS = 50000       # work at a stretch; then comes a rest at least as long
     TURN_NS = 10000000       # longest time of one call, when there is little to show
     FINE = 32                # bytes a column of the histogram ...
     FINE_COLUMNS = 32768     # ... up to 1 MiB; above that a column is 1 MiB wide
