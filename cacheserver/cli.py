@@ -40,7 +40,6 @@ IGNORED = (
     Legacy(("-f", "--slab-growth-factor"), SIZE, "<num>"),
     Legacy(("-n", "--slab-min-size"), SIZE, "<bytes>"),
     Legacy(("-R", "--max-reqs-per-event"), FAIR, "<num>"),
-    Legacy(("-X", "--disable-dumping"), NOTHING),
     Legacy(("-N", "--napi_ids"), NOTHING, "<num>"),
 )
 REFUSED = (

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from cacheserver.control import Control
 from cacheserver.desk import Job
 from cacheserver.lines import ERROR
+from cacheserver.listings import Listings
 from cacheserver.parts import ServerParts
 from cacheserver.reports import Reports
+from cacheserver.steering import Steering
 
 Handler = Callable[[list[bytes]], bytes | Job | None]
 
@@ -31,9 +33,17 @@ class Commands:
     ) -> None:
         changed: dict[str, str] = {}  # settings changed by commands, by their names in `stats settings`
         control = Control(server, changed)
-        kinds = {b"detail": server.detail.command}
-        reports = Reports(server, changed, kinds, monotonic=monotonic, wall=wall)
+        classes, dumps = server.store.class_count, server.config.dumps
+        steering = Steering(server.crawler, server.store.reassign, classes, dumps)
+        listings = Listings(server.crawler, classes, dumps)
+        kinds = {b"detail": server.detail.command, **listings.kinds}
+
+        def settings() -> dict[str, str]:
+            return {**changed, **steering.settings(), **listings.settings()}
+
+        reports = Reports(server, settings, kinds, monotonic=monotonic, wall=wall)
         self._table: dict[bytes, Handler] = {
+            **steering.handlers,
             b"stats": reports.answer,
             b"verbosity": control.verbosity,
             b"cache_memlimit": control.cache_memlimit,

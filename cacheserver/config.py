@@ -319,6 +319,14 @@ class Config:
     flush: bool = knob(
         "-F", "--disable-flush-all", default=True, stat="flush_enabled", show=_yes_no, help="refuse flush_all"
     )
+    dumps: bool = knob(
+        "-X",
+        "--disable-dumping",
+        default=True,
+        stat="dump_enabled",
+        show=_yes_no,
+        help="refuse to list keys: lru_crawler metadump and mgdump, stats cachedump",
+    )
     enable_shutdown: bool = knob(
         "-A",
         "--enable-shutdown",

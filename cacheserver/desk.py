@@ -43,6 +43,18 @@ class Stream(Protocol):
 Job = Callable[[Stream], object]
 
 
+class Alone:
+    """A job that is not begun where replies to earlier commands of the same input are still to be sent:
+    `refusal` is the reply then."""
+
+    def __init__(self, job: Job, refusal: bytes) -> None:
+        self._job = job
+        self.refusal = refusal
+
+    def __call__(self, stream: Stream) -> object:
+        return self._job(stream)
+
+
 class Desk:
     """Runs jobs. A job returns when its reply is out; its stream's ConnectionErrors may pass through it."""
 

@@ -8,7 +8,9 @@ class Engine:
 
     handler: called with the line (bytes, without CRLF) of every command that is not done in C, on the
     worker's thread; returns the reply with its CRLFs (b"" for none), None to close the connection, or a
-    job: a callable that the connection's owner has run elsewhere, with the connection for itself.
+    job: a callable that the connection's owner has run elsewhere, with the connection for itself. A job with
+    an attribute `refusal` (bytes) is not begun while replies to earlier commands of the same input are to be
+    sent; the refusal is the reply then.
     authenticator: called with the token ("user password") of every login, on the worker's thread; True lets
     the client in. None: clients need not log in. Set it before the first connection: a session that began
     without one needs none.

@@ -33,7 +33,7 @@ from protocol.reply cimport (
 )
 from protocol.request cimport (
     BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL, OP_GAT, OP_GATS, OP_GETS,
-    OP_INCR, OP_MG, OP_MS, OP_QUIT, OP_VERSION, Parsed, Request,
+    OP_INCR, OP_MG, OP_MN, OP_MS, OP_QUIT, OP_VERSION, Parsed, Request,
 )
 from protocol.text cimport parse
 
@@ -168,6 +168,7 @@ cdef void simple(EngineC *e, Writer *w, Request *r) noexcept nogil:
 
 cdef Feed reject(Session *s, Writer *w, Request *r, size_t n, size_t *used) noexcept nogil:
     """A line that is no request: its error, and its data block dropped where the length is known."""
+    s.behind = True
     if r.error != NULL and not r.noreply and writer_room(w, r.nerror):
         buffer_put(&w.out.text, r.error, r.nerror)
     used[0] = r.length
@@ -187,6 +188,8 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
     cdef const char *stop
     cdef Feed feed
     used[0] = r.length
+    if r.op != OP_COMMAND:
+        s.behind = r.op > OP_GATS and r.op != OP_MN  # memcached sends the replies of these at once
     if r.op <= OP_GATS:
         s.with_cas = r.op == OP_GETS or r.op == OP_GATS
         s.touching = r.op == OP_GAT or r.op == OP_GATS
@@ -271,7 +274,7 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     if s.mode == LINE:
         return line(e, s, w, p, n, used, wait)
     if s.mode == VALUE:
-        e.heavy = True
+        e.heavy = s.behind = True
         used[0] = take_value(e, s, w, p, n)
     elif s.mode == SWALLOW:
         used[0] = n if <int64_t>n < s.remaining else <size_t>s.remaining
@@ -309,6 +312,8 @@ cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t 
     cdef bint wait = False
     cdef Feed feed = FEED_MORE
     e.cfd = s.cfd
+    s.behind = s.after_command
+    s.after_command = False
     writer_open(&w, out)
     while pos < n and not wait and feed == FEED_MORE:
         if writer_bytes(&w) - before >= most:
@@ -423,6 +428,9 @@ cdef class Engine:
         answer = self.handler(line) if self.handler is not None else b"ERROR\r\n"
         if answer is None:
             return RAN_CLOSE
+        if s.behind:
+            answer = getattr(answer, "refusal", answer)
+        s.after_command = isinstance(answer, bytes)
         if not isinstance(answer, bytes):
             self.job = answer
             return RAN_JOB

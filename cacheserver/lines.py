@@ -23,3 +23,12 @@ def whole_number(arguments: Sequence[bytes]) -> int | None:
         return None
     value = int(arguments[0])
     return value if value <= U32_MAX else None
+
+
+def signed_number(token: bytes) -> int | None:
+    """Return `token` as -2**31..2**31-1; None if it is something else."""
+    digits = token[1:] if token.startswith(b"-") else token
+    if not digits.isdigit() or len(digits) > 10:
+        return None
+    value = int(token)
+    return value if -(2**31) <= value < 2**31 else None

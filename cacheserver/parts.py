@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cacheserver.desk import Job
+from cacheserver.listings import ListerLike
+from cacheserver.steering import CrawlerLike
 
 
 class Knobs(Protocol):
@@ -19,6 +21,8 @@ class Knobs(Protocol):
     def enable_shutdown(self) -> bool: ...
     @property
     def idle_timeout(self) -> int: ...
+    @property
+    def dumps(self) -> bool: ...
     def settings(self) -> Mapping[str, str]: ...
 
 
@@ -81,7 +85,14 @@ class Listening(Counting, Protocol):
     def sockets(self) -> Sequence[Any]: ...
 
 
+class Walking(Counting, CrawlerLike, ListerLike, Protocol):
+    """The crawler."""
+
+
 class StoreLike(Protocol):
+    @property
+    def class_count(self) -> int: ...
+    def reassign(self, source: int, target: int) -> str: ...
     def snapshot(self) -> Mapping[str, Any]: ...
 
 
@@ -137,6 +148,8 @@ class ServerParts(Protocol):
     def watch(self) -> WatchLike: ...
     @property
     def detail(self) -> DetailLike: ...
+    @property
+    def crawler(self) -> Walking: ...
     @property
     def reserved_files(self) -> int: ...
     @property

@@ -39,14 +39,14 @@ class Reading(NamedTuple):
 class Reports:
     """The reports of one server.
 
-    changed: settings that commands have changed, by their names in `stats settings`.
+    changed: returns the settings that commands have changed, by their names in `stats settings`.
     more: further kinds, by their names; each is called with what stands behind it.
     """
 
     def __init__(
         self,
         server: ServerParts,
-        changed: Mapping[str, str],
+        changed: Callable[[], Mapping[str, str]],
         more: Mapping[bytes, Kind] | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -61,7 +61,6 @@ class Reports:
             b"settings": self._settings,
             b"items": self._items,
             b"slabs": self._slabs,
-            b"sizes": lambda _: stats.render([("sizes_status", "disabled")]),
             b"conns": self._conns,
             b"reset": self._reset,
             **(more or {}),
@@ -135,7 +134,7 @@ class Reports:
 
     def _settings(self, _rest: list[bytes]) -> bytes:
         detail = {"detail_enabled": "yes" if self._server.detail.on else "no"}
-        knobs = {**self._server.config.settings(), **detail, **self._changed}
+        knobs = {**self._server.config.settings(), **detail, **self._changed()}
         return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
 
     def _items(self, _rest: list[bytes]) -> bytes:
@@ -172,7 +171,7 @@ class Reports:
         counted: Counter[str] = Counter()
         server = self._server
         threads = (*server.engines, *server.reactors, *server.datagrams)
-        for part in (*threads, server.listener, server.watch, server.detail):
+        for part in (*threads, server.listener, server.crawler, server.watch, server.detail):
             counted.update(part.counters())
         return Reading({**store, **counted}, classes)
 

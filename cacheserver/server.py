@@ -22,6 +22,7 @@ from cacheserver.auth import Users
 from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
+from cacheserver.crawler import Crawler
 from cacheserver.desk import Desk
 from cacheserver.detail import Detail
 from cacheserver.engine import Engine, store_clock
@@ -37,6 +38,7 @@ from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import Sockets, close_sockets, open_sockets
 from cacheserver.store.store import Store
+from cacheserver.walk import Walk
 from cacheserver.watch import Watch
 from cacheserver.watchlog import CONNEVENTS, DELETIONS, EVICTIONS, FETCHERS, MUTATIONS, WatchLog
 from cacheserver.worker import Worker
@@ -137,6 +139,7 @@ class Server:
         )
         self._buffers = Buffers(limit, config.max_item)
         self.desk = Desk()
+        self.crawler = Crawler(lambda classes: Walk(self.store, classes), store_clock)
         self.reactors = [
             Reactor(
                 engine,
@@ -315,6 +318,7 @@ class Server:
         """Accept nothing more, answer what is in flight."""
         self._stopping = True
         self._ignore_sockets()
+        self.crawler.stop()
         self.listener.stop()
         close_sockets(self.listener.sockets)  # a client that comes now is refused at once instead of waiting
         self.watch.stop()

@@ -58,6 +58,8 @@ cdef struct Session:
     bint with_cas            # KEYS: gets, gats
     bint touching            # KEYS: gat, gats
     bint warm                # KEYS: replies to the line's first keys are out already
+    bint behind              # an earlier command of this input has not been followed by a send yet
+    bint after_command       # the next feed goes on with the same input
     bint owes_error          # a revoked value's error line has not been sent yet
     bint whole               # all its input is here: what is unfinished is an error and not waited for (a datagram)
     bint broken              # the client was sent away for what it said

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cacheserver.desk import Job, Stream
+from cacheserver.desk import Alone, Job, Stream
 
 OK = b"OK\r\n"
 ERROR = b"ERROR\r\n"
 NOT_ALLOWED = b"CLIENT_ERROR watch commands not allowed\r\n"
+NOT_ALONE = b"ERROR cannot pipeline other commands before watch\r\n"
 TOO_MANY = b"WATCHER_TOO_MANY log watcher limit reached\r\n"
 FAILED = b"WATCHER_FAILED failed to add log watcher\r\n"
 
@@ -83,7 +84,7 @@ class Watch:
                 mask |= self._kinds[name]
             elif name not in self.QUIET:
                 return b"" if arguments[-1] == b"noreply" else ERROR
-        return lambda stream: self._watch(mask, stream)
+        return Alone(lambda stream: self._watch(mask, stream), NOT_ALONE)
 
     def counters(self) -> dict[str, int]:
         """memcached's log_* fields of `stats`."""

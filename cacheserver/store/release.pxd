@@ -6,10 +6,11 @@ Threads: any thread. Locks are taken one at a time; none is held while the host 
 """
 from libc.stdint cimport int64_t, uint32_t
 
-from cacheserver.store.shard cimport StoreC
+from cacheserver.store.shard cimport Shard, StoreC
 
 cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil
 cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil
 cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogil
+cdef void drain_slice(Shard *sh) noexcept nogil
 cdef void release_all(StoreC *s) noexcept nogil

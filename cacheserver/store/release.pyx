@@ -221,9 +221,8 @@ cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
 
     The shard's lock is held.
     """
-    cdef uint32_t cls, page = sh.draining
-    cdef Page *p
-    if page == 0:
+    cdef uint32_t cls, page
+    if sh.draining == 0:
         cls = coldest_class(sh, True)
         if cls == NOBODY:
             return False
@@ -235,7 +234,14 @@ cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
         slab_close_page(sh, page)
         sh.draining = page
         sh.drained = 0
-    p = &s.arena.pages[page]
+    drain_slice(sh)
+    return True
+
+
+cdef void drain_slice(Shard *sh) noexcept nogil:
+    """Go on with the page that is being emptied; when that is done with, `draining` is 0. The shard's lock is held."""
+    cdef uint32_t page = sh.draining
+    cdef Page *p = &sh.arena.pages[page]
     if sh.drained < p.bump:
         empty_page(sh, page, sh.drained, SLICE, EMPTY_COLD)
         sh.drained = min(sh.drained + SLICE, p.bump)
@@ -245,7 +251,6 @@ cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
     if p.used == 0 or sh.drained >= 2 * p.bump:
         sh.draining = 0
         slab_reopen_page(sh, page)
-    return True
 
 
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:

@@ -25,6 +25,17 @@ class Store:
         evictions: bool = True,
         cas: bool = True,
     ) -> None: ...
+    @property
+    def class_count(self) -> int:
+        """Slab classes, numbered from 1; the last is that of items with pages of their own."""
+
+    def reassign(self, source: int, target: int) -> str:
+        """Move a page from slab class `source` (0: the empty pages; -1: any class) to `target` (0: likewise).
+
+        Takes a few milliseconds; items of the page move to others of their class, or make room there.
+        Returns OK, BUSY, BADCLASS, NOSPARE (no shard has two pages of the source) or SAME.
+        """
+
     def grant(self, nbytes: int) -> None:
         """Allow the store to grow by `nbytes` from now on; replaces what is left of the last grant.
 

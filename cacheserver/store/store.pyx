@@ -49,10 +49,19 @@ from cacheserver.store.operations cimport (
     store_touch,
 )
 from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init
+from cacheserver.store.reassign cimport (
+    REASSIGN_BAD_CLASS,
+    REASSIGN_BUSY,
+    REASSIGN_NO_SPARE,
+    REASSIGN_SAME,
+    REASSIGNED,
+    Reassigned,
+    store_reassign,
+)
 from cacheserver.store.receive cimport Reservation, store_commit, store_extend, store_reserve
 from cacheserver.store.release cimport release_hard, release_maintain, release_pay, release_soft
 from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
-from cacheserver.store.slab cimport slab_open
+from cacheserver.store.slab cimport slab_open, slab_sizes
 from cacheserver.store.snapshot cimport store_snapshot
 
 cdef extern from "<sys/resource.h>" nogil:
@@ -71,6 +80,9 @@ MODES = {"set": PUT_SET, "add": PUT_ADD, "replace": PUT_REPLACE, "append": PUT_A
          "cas": PUT_CAS}
 OUTCOMES = {STORED: "STORED", NOT_STORED: "NOT_STORED", EXISTS: "EXISTS", NOT_FOUND: "NOT_FOUND",
             TOO_LARGE: "TOO_LARGE", NO_MEMORY: "NO_MEMORY", NOT_A_NUMBER: "NOT_A_NUMBER"}
+
+REASSIGNS = {REASSIGNED: "OK", REASSIGN_BUSY: "BUSY", REASSIGN_BAD_CLASS: "BADCLASS", REASSIGN_NO_SPARE: "NOSPARE",
+             REASSIGN_SAME: "SAME"}
 
 
 cdef uint64_t address_space() noexcept nogil:
@@ -159,6 +171,16 @@ cdef class Store:
     @ceiling.setter
     def ceiling(self, int64_t nbytes):
         atomic_set(&self.c.ceiling, nbytes)
+
+    @property
+    def class_count(self):
+        return slab_sizes().count + 1
+
+    def reassign(self, int source, int target):
+        cdef Reassigned outcome
+        with nogil:
+            outcome = store_reassign(&self.c, source, target)
+        return REASSIGNS[outcome]
 
     def grant(self, int64_t nbytes):
         if nbytes > 0:

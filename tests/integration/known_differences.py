@@ -23,6 +23,8 @@ LENGTH = "1.6.45 refuses a length beyond 32 bits; 1.6.18 cuts it down and swallo
 BAD_LENGTH = "noreply is not looked at in a line without a length in 1.6.45"
 NUMBER = "1.6.45 reads numbers more strictly: digits only, and what fits; 1.6.18 takes what strtol() takes"
 EXTSTORE = "Debian builds memcached with its flash tier; a build without it does not know the word"
+AUTOMOVE = "the window and the free ratio of the page mover can be set at run time in 1.6.45"
+ENDS = "every reply to stats ends with END, as clients wait for it; 1.6.18 leaves it out here"
 
 WORDS = ("set", "add", "replace", "append", "prepend")
 
@@ -91,6 +93,12 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
     "touch to a time beyond 31 bits": (
         [b"STORED\r\n", b"CLIENT_ERROR invalid exptime argument\r\n", A_IS_ONE],
         NUMBER,
+    ),
+    "slabs automove window 30": ([b"OK\r\n"], AUTOMOVE),
+    "slabs automove freeratio 0.01": ([b"OK\r\n"], AUTOMOVE),
+    "stats sizes on and off": (
+        [b"STAT sizes_status enabled\r\nEND\r\n", b"STAT sizes_status disabled\r\nEND\r\n"],
+        ENDS,
     ),
     "verbosity with text": ([BAD_FORMAT, BAD_FORMAT], SURPLUS),
     "key with a NUL": ([b"STORED\r\n", b"VALUE a\x00b 0 1\r\nv\r\nEND\r\n"], KEY_BYTE),

@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.conversation import Conversation, hold, shorten
 from tests.integration.exchanges import A, Exchange, put, talk, well_formed
+from tests.integration.exchanges_control import control_lines
 from tests.integration.exchanges_malformed import malformed
 from tests.integration.exchanges_meta import meta_reads
 from tests.integration.exchanges_meta_malformed import meta_malformed
@@ -26,7 +27,15 @@ from tests.integration.known_differences_meta import META_DIFFERENCES
 from tests.requirements import missing
 from tests.servers import Server, reference, serving
 
-EXCHANGES = well_formed() + malformed() + meta_reads() + meta_writes() + meta_malformed() + about_the_server()
+EXCHANGES = [
+    *well_formed(),
+    *malformed(),
+    *meta_reads(),
+    *meta_writes(),
+    *meta_malformed(),
+    *about_the_server(),
+    *control_lines(),
+]
 KNOWN_DIFFERENCES = CLASSIC_DIFFERENCES | META_DIFFERENCES
 REFERENCE_VERSION = b"1.6.18"  # the version the table of differences is about
 

@@ -12,6 +12,7 @@ import pytest
 
 from cacheserver import PROTOCOL_VERSION, __version__, stats
 from cacheserver.commands import Commands
+from cacheserver.crawler import Crawler
 from cacheserver.reports import seconds_text
 
 
@@ -51,6 +52,7 @@ class FakeServer:
             conn_limit=2000,
             enable_shutdown=enable_shutdown,
             idle_timeout=idle_timeout,
+            dumps=True,
             settings=lambda: dict(knobs),
         )
         self.reserved_files = 80
@@ -87,7 +89,12 @@ class FakeServer:
                 4: {"chunk_size": 128, "total_pages": 0, "number": 0},
             },
         }
-        self.store = SimpleNamespace(snapshot=lambda: copy.deepcopy(self.snapshot))
+        self.store = SimpleNamespace(
+            snapshot=lambda: copy.deepcopy(self.snapshot),
+            class_count=150,
+            reassign=lambda source, target: "OK",
+        )
+        self.crawler = Crawler(lambda classes: iter(()), lambda: 60)
         self.status = SimpleNamespace(
             level=Level.MEDIUM,
             headroom=-5,
