@@ -70,6 +70,14 @@ class MonitorLike(Protocol):
     def status(self) -> StatusLike: ...
 
 
+class CertificatesLike(Protocol):
+    """`age`: seconds since they were loaded. refresh() returns "", or what is wrong with the new ones."""
+
+    @property
+    def age(self) -> int: ...
+    def refresh(self) -> str: ...
+
+
 class ServerParts(Protocol):
     """The server as the commands see it; `started` is a time.monotonic() value."""
 
@@ -83,6 +91,10 @@ class ServerParts(Protocol):
     def reactors(self) -> Sequence[Counting]: ...
     @property
     def listener(self) -> Counting: ...
+    @property
+    def certificates(self) -> CertificatesLike | None: ...
+    @property
+    def handshakes(self) -> Counting | None: ...
     @property
     def monitor(self) -> MonitorLike: ...
     @property
@@ -128,6 +140,7 @@ class Commands:
             b"verbosity": self._set_verbosity,
             b"cache_memlimit": self._cache_memlimit,
             b"shutdown": self._shutdown,
+            b"refresh_certs": self._refresh_certs,
         }
         self._kinds: dict[bytes, Callable[[], bytes]] = {
             b"settings": self._settings,
@@ -169,6 +182,7 @@ class Commands:
                 *stats.picked(("accepting_conns", "listen_disabled_num", "time_in_listen_disabled_us"), now),
                 ("threads", len(self._server.engines)),
                 *stats.picked(("conn_yields", *stats.STORE_FIELDS), now),
+                *self._certificate_rows(),
                 *stats.own_rows(now),
                 *pressure_rows(status),
             ]
@@ -198,6 +212,10 @@ class Commands:
             ("read_buf_count", len(self._server.reactors)),
             *stats.picked(("read_buf_bytes", "read_buf_bytes_free", "read_buf_oom", "reserved_fds"), numbers),
         ]
+
+    def _certificate_rows(self) -> list[stats.Row]:
+        certificates = self._server.certificates
+        return [] if certificates is None else [("time_since_server_cert_refresh", certificates.age)]
 
     def _settings(self) -> bytes:
         knobs = dict(self._server.config.settings())
@@ -230,8 +248,13 @@ class Commands:
         store = dict(self._server.store.snapshot())
         classes = store.pop("classes", {})
         counted: Counter[str] = Counter()
-        for part in (*self._server.engines, *self._server.reactors, self._server.listener):
-            counted.update(part.counters())
+        for part in (
+            *self._server.engines,
+            *self._server.reactors,
+            self._server.listener,
+            self._server.handshakes,
+        ):
+            counted.update(part.counters() if part is not None else {})
         return Reading({**store, **counted}, classes)
 
     # -- control --
@@ -254,6 +277,14 @@ class Commands:
         if limit > MEMLIMIT_MAX:
             return reply(b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n", arguments)
         return reply(OK, arguments)
+
+    def _refresh_certs(self, _arguments: list[bytes]) -> bytes:
+        """Load the certificates again, or say what is wrong with them: `Error`, in memcached's spelling."""
+        certificates = self._server.certificates
+        if certificates is None:
+            return b"Error TLS not enabled\r\n"
+        why = certificates.refresh()
+        return f"Error {why}\r\n".encode() if why else OK
 
     def _shutdown(self, arguments: list[bytes]) -> bytes | None:
         if not self._server.config.enable_shutdown:

@@ -8,6 +8,7 @@ own. stop() may be called from any thread.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import signal
 import socket
@@ -24,6 +25,7 @@ from cacheserver.config import Config
 from cacheserver.desk import Desk
 from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
+from cacheserver.handshakes import MOST, Handshakes
 from cacheserver.housekeeping import Housekeeping
 from cacheserver.net.conn import Budget
 from cacheserver.net.listener import Listener
@@ -31,8 +33,9 @@ from cacheserver.net.reactor import Reactor
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
-from cacheserver.sockets import close_sockets, name, open_sockets
+from cacheserver.sockets import Listening, close_sockets, name, open_sockets
 from cacheserver.store.store import Store
+from cacheserver.tls import Certificates
 from cacheserver.worker import Worker
 
 log = logging.getLogger("cacheserver")
@@ -43,6 +46,7 @@ JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
+SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 16 KiB for each connection at rest
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 
 
@@ -58,13 +62,14 @@ def run(config: Config) -> int:
     if config.core_dumps:
         process.allow_core_dumps()
     user = process.new_user(config.user)
+    certificates = Certificates(config) if config.tls else None
     sockets = open_sockets(config, user)
     try:
         daemon = process.daemonize() if config.daemon else None
         with process.pidfile(config.pidfile):
             if user is not None:
                 process.become(user)
-            server = Server(config, sockets)
+            server = Server(config, sockets, certificates=certificates)
             return server.run(lambda: _announce(server, daemon))
     finally:
         close_sockets(sockets)
@@ -82,13 +87,21 @@ class Server:
     """Every part of one running server, for commands to look at; `started` is a time.monotonic() value.
 
     sockets: bound and listening; run() closes them on its way out. monitor: None takes the process's own,
-    which other caches may share; any other is started and stopped here.
+    which other caches may share; any other is started and stopped here. certificates: what sockets that speak
+    TLS begin with; SIGHUP calls what is in `reloads`.
     """
 
     def __init__(
-        self, config: Config, sockets: Sequence[socket.socket], monitor: Monitor | None = None
+        self,
+        config: Config,
+        sockets: Sequence[socket.socket],
+        monitor: Monitor | None = None,
+        *,
+        certificates: Certificates | None = None,
     ) -> None:
         self.config = config
+        self.certificates = certificates
+        self.reloads: list[Callable[[], object]] = [certificates.reload] if certificates else []
         self.started = time.monotonic()
         threading.stack_size(THREAD_STACK)
         self._own_monitor = monitor
@@ -106,6 +119,7 @@ class Server:
                 max_input=self._buffers.received,
                 max_output=self._buffers.unsent,
                 max_pinned=self._buffers.pinned,
+                max_secure=self._buffers.secure,
                 idle_timeout=config.idle_timeout,
                 on_job=self.desk.take,
             )
@@ -116,8 +130,14 @@ class Server:
             for index, reactor in enumerate(self.reactors)
         ]
         self.listener = Listener(
-            sockets, self.reactors, max_conns=config.conn_limit, on_pause=self._pause_accepting
+            sockets,
+            self.reactors,
+            max_conns=config.conn_limit,
+            on_pause=self._pause_accepting,
+            secure=[index for index, each in enumerate(sockets) if isinstance(each, Listening) and each.tls],
+            on_secure=self._begin_handshake,
         )
+        self.handshakes = self._handshakes(certificates) if certificates else None
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
         holders = [Relief(worker) for worker in self.workers]
@@ -152,13 +172,32 @@ class Server:
         """The line that says what runs where, under which bound, and what is left for the cache."""
         status = self.monitor.status()
         workers = f"{len(self.workers)} worker" + "s" * (len(self.workers) != 1)
-        addresses = ", ".join(map(name, self.listener.sockets))
+        addresses = ", ".join(
+            name(each) + " (TLS)" * (index in self.listener.secure)
+            for index, each in enumerate(self.listener.sockets)
+        )
         return (
             f"cacheserver {__version__} listening on {addresses}, {workers}; "
             f"limit {size_text(status.limit)} from {status.binding}; "
             f"reserve {100 * status.reserve / max(1, status.limit):.0f} %; "
             f"{size_text(status.ceiling)} left for the cache"
         )
+
+    def _handshakes(self, certificates: Certificates) -> Handshakes:
+        workers = itertools.cycle(self.reactors)
+        return Handshakes(
+            lambda: certificates.context,
+            lambda secure: next(workers).adopt_tls(secure, certificates.rest_bytes),
+            budget=self._buffers.secure,
+            settled=self.listener.settled,
+            tend=certificates.tend,
+            # Strangers must not take every place.
+            most=min(MOST, max(1, self.config.conn_limit // 4)),
+        )
+
+    def _begin_handshake(self, fd: int) -> None:
+        assert self.handshakes is not None
+        self.handshakes.take(fd)
 
     # -- startup --
 
@@ -176,6 +215,8 @@ class Server:
             self._own_monitor.start()
         for worker in self.workers:
             worker.start()
+        if self.handshakes is not None:
+            self.handshakes.start()
         self._housekeeping.start()
         self._accept()
 
@@ -222,7 +263,7 @@ class Server:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM, SIGINT and SIGUSR1 drain; SIGHUP is noted, as there is nothing to load again."""
+        """SIGTERM, SIGINT and SIGUSR1 drain; SIGHUP loads again what can be."""
         self._loop.call_soon(self._take_signals)  # a loop that does not run yet would lose them
         try:
             yield
@@ -235,7 +276,13 @@ class Server:
     def _take_signals(self) -> None:
         for number in process.ENDING_SIGNALS:
             self._loop.add_signal_handler(number, self._stop)
-        self._loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: there is nothing to load again")
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        if not self.reloads:
+            log.warning("SIGHUP: there is nothing to load again")
+        for reload in self.reloads:
+            reload()
 
     # -- drain and shutdown --
 
@@ -246,6 +293,8 @@ class Server:
         self.listener.stop()
         close_sockets(self.listener.sockets)  # a client that comes now is refused at once instead of waiting
         deadline = time.monotonic() + DRAIN_SECONDS
+        if self.handshakes is not None and not self.handshakes.stop(JOIN_SECONDS):
+            log.error("the handshakes do not end")
         for worker in self.workers:
             worker.drain(deadline)
         for worker in self.workers:
@@ -272,12 +321,14 @@ class Buffers:
         self.received = Budget(share(limit, INPUT_MAX))
         self.unsent = Budget(share(limit, OUTPUT_MAX))
         self.pinned = Budget(self._pinned_share(limit))
+        self.secure = Budget(share(limit, SECURE_MAX, SECURE_SHARE))
 
     def follow(self, limit: int) -> None:
         """Set the budgets to what a bound of `limit` bytes allows."""
         self.received.limit = share(limit, INPUT_MAX)
         self.unsent.limit = share(limit, OUTPUT_MAX)
         self.pinned.limit = self._pinned_share(limit)
+        self.secure.limit = share(limit, SECURE_MAX, SECURE_SHARE)
 
     def _pinned_share(self, limit: int) -> int:
         # A few of the largest items on their way out must fit, or nobody could read them.
@@ -303,9 +354,9 @@ def shard_count(workers: int, limit: int) -> int:
     return min(wanted, 1 << (room.bit_length() - 1), 64)
 
 
-def share(limit: int, most: int) -> int:
+def share(limit: int, most: int, part: int = BUFFER_SHARE) -> int:
     """Return the bytes, `most` at most, all connections may hold of one kind under a bound of `limit`."""
-    return max(BUFFER_MIN, min(most, limit // BUFFER_SHARE))
+    return max(BUFFER_MIN, min(most, limit // part))
 
 
 def size_text(size: int) -> str:

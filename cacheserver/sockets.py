@@ -17,13 +17,19 @@ from cacheserver.errors import StartError
 NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 
-def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> list[socket.socket]:
+class Listening(socket.socket):
+    """A listening socket; `tls`: whether it speaks TLS."""
+
+    tls = False
+
+
+def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> list[Listening]:
     """Bind and listen wherever `config` says; non-blocking. Raises StartError, and leaves nothing open then.
 
     owner: (uid, gid) to give the file of a Unix socket to, for a server that changes its user later.
     """
     with contextlib.ExitStack() as opened:
-        sockets: list[socket.socket] = []
+        sockets: list[Listening] = []
         if config.unix_socket is not None:
             sockets.append(opened.enter_context(_unix_socket(config.unix_socket, config.unix_mask)))
             if owner is not None:
@@ -31,6 +37,7 @@ def open_sockets(config: Config, owner: tuple[int, int] | None = None) -> list[s
         else:
             for address in config.listen:
                 for each in _tcp_sockets(address, config.port):
+                    each.tls = config.tls and address.tls
                     sockets.append(opened.enter_context(each))
         for each in sockets:
             _listen(each, config.backlog)
@@ -63,7 +70,7 @@ def _listen(bound: socket.socket, backlog: int) -> None:
         raise _refused(name(bound), error) from None
 
 
-def _tcp_sockets(address: Address, default_port: int) -> list[socket.socket]:
+def _tcp_sockets(address: Address, default_port: int) -> list[Listening]:
     """Bind every address the host stands for; a family this system lacks is passed over if another works."""
     port = default_port if address.port is None else address.port
     port = max(port, 0)  # -1: any free port
@@ -74,7 +81,7 @@ def _tcp_sockets(address: Address, default_port: int) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise StartError(f"cannot listen on {text}: {why}; check the address after -l") from None
-    bound: list[socket.socket] = []
+    bound: list[Listening] = []
     lacking: OSError | None = None
     for family, kind, number, _, where in found:
         try:
@@ -92,9 +99,9 @@ def _tcp_sockets(address: Address, default_port: int) -> list[socket.socket]:
     return bound
 
 
-def _tcp_socket(family: int, kind: int, number: int, where: tuple[object, ...]) -> socket.socket:
+def _tcp_socket(family: int, kind: int, number: int, where: tuple[object, ...]) -> Listening:
     """Bind one TCP socket; the options are those every accepted connection shall inherit."""
-    made = socket.socket(family, kind, number)
+    made = Listening(family, kind, number)
     try:
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,9 +116,9 @@ def _tcp_socket(family: int, kind: int, number: int, where: tuple[object, ...]) 
     return made
 
 
-def _unix_socket(path: str, mask: int) -> socket.socket:
+def _unix_socket(path: str, mask: int) -> Listening:
     """Bind a Unix socket at `path`; a socket that a server left there when it died is replaced."""
-    made = socket.socket(socket.AF_UNIX)
+    made = Listening(socket.AF_UNIX)
     made.setblocking(False)
     before = os.umask(~mask & 0o777)
     try:

@@ -54,6 +54,12 @@ OWN_FIELDS: Mapping[str, str] = {
     "conn_pinned_bytes": "pinned_bytes",
     "conn_output_bytes": "output_buf_bytes",
     "conn_budget_kicks": "budget_kicks",
+    "ssl_connections": "ssl_connections",
+    "ssl_handshakes": "ssl_handshakes",
+    "ssl_handshake_errors": "ssl_handshake_errors",
+    "ssl_proto_errors": "ssl_proto_errors",
+    "ssl_unfinished": "ssl_unfinished",
+    "ssl_bytes": "ssl_bytes",
     "store_committed": "committed",
     "store_untouched": "untouched",
     "store_reserved": "reserved",
@@ -83,7 +89,8 @@ SLAB_FIELDS = _words(
 RESETTABLE = frozenset(COUNTERS) | _names(
     """
     conn_yields total_connections rejected_connections listen_disabled_num time_in_listen_disabled_us
-    budget_kicks pressure_kicks released_soft released_hard slab_reassign_rescues slabs_moved
+    budget_kicks pressure_kicks ssl_handshakes ssl_handshake_errors ssl_proto_errors
+    released_soft released_hard slab_reassign_rescues slabs_moved
     total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed crawler_reclaimed
     crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru direct_reclaims
     """
@@ -157,13 +164,13 @@ SETTINGS: Mapping[str, str] = {
     "ssl_chain_cert": "(null)",
     "ssl_key": "(null)",
     "ssl_verify_mode": "0",
-    "ssl_keyformat": "0",
+    "ssl_keyformat": "1",
     "ssl_ciphers": "NULL",
     "ssl_ca_cert": "NULL",
-    "ssl_wbuf_size": "0",
+    "ssl_wbuf_size": "16384",
     "ssl_session_cache": "no",
     "ssl_kernel_tls": "no",
-    "ssl_min_version": "NULL",
+    "ssl_min_version": "tlsv1.2",
     "num_napi_ids": "0",
     "memory_file": "(null)",
 }

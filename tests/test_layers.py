@@ -48,6 +48,8 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.sockets": {"cacheserver.config", "cacheserver.errors"},
     "cacheserver.stats": set(),
     "cacheserver.desk": set(),
+    "cacheserver.tls": {"cacheserver.config", "cacheserver.errors"},
+    "cacheserver.handshakes": {"cacheserver.net"},
     "cacheserver.commands": {"cacheserver", "cacheserver.stats", "cacheserver.desk"},
     "cacheserver.cli": {"cacheserver", "cacheserver.config", "cacheserver.errors", "cacheserver.server"},
     "cacheserver.__main__": {"cacheserver", "cacheserver.cli", "cacheserver.ping"},

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from socket import socket
 
 from cacheserver.net.reactor import Reactor
@@ -11,12 +11,16 @@ class Listener:
     on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
     the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
     100 ms while it does not help.
+    secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It
+    counts as an open connection until settled(): then a reactor has it, or it is closed.
     """
 
     @property
     def sockets(self) -> tuple[socket, ...]: ...
     @property
     def reactors(self) -> tuple[Reactor, ...]: ...
+    @property
+    def secure(self) -> frozenset[int]: ...
     @property
     def paused(self) -> bool: ...
     def __init__(
@@ -26,6 +30,8 @@ class Listener:
         *,
         max_conns: int,
         on_pause: Callable[[float], object] | None = None,
+        secure: Iterable[int] = (),
+        on_secure: Callable[[int], object] | None = None,
     ) -> None: ...
     def accept_ready(self, index: int) -> int:
         """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused
@@ -35,6 +41,9 @@ class Listener:
         (see on_pause).
         """
 
+    def settled(self) -> None:
+        """What was given to on_secure is a reactor's now, or closed; any thread, once for each."""
+
     def resume(self) -> None:
         """Accept again after a pause; harmless otherwise."""
 
@@ -42,5 +51,5 @@ class Listener:
         """Accept nothing more, for good. The sockets stay the owner's to close."""
 
     def counters(self) -> dict[str, int]:
-        """memcached's total_connections, rejected_connections, accepting_conns, listen_disabled_num,
-        time_in_listen_disabled_us; any thread."""
+        """curr_connections (those not settled yet), and memcached's total_connections, rejected_connections,
+        accepting_conns, listen_disabled_num, time_in_listen_disabled_us; any thread."""

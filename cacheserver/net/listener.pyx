@@ -7,7 +7,7 @@ readers), requests.
 Memory: two small arrays of fds and reactors.
 Threads: all methods belong to the accepting thread; counters() to any.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from socket import socket
 
 cimport cython
@@ -18,7 +18,7 @@ from libc.stdlib cimport calloc, free
 from cacheserver.net.conn cimport ReactorC
 from cacheserver.net.inbox cimport inbox_put
 from cacheserver.net.linux cimport (
-    CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_gettime, close, net_accept, net_atomic_get,
+    CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_gettime, close, net_accept, net_atomic_add, net_atomic_get,
     recv, send, timespec,
 )
 from cacheserver.net.reactor cimport Reactor
@@ -54,6 +54,8 @@ cdef class Listener:
     on_pause(seconds): called when the system has no file descriptor or buffer left. The owner stops watching
     the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
     100 ms while it does not help.
+    secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It counts as an
+    open connection until settled(): then a reactor has it, or it is closed.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
@@ -65,6 +67,11 @@ cdef class Listener:
     cdef uint32_t turn
     cdef long long max_conns
     cdef bint stopped
+    cdef readonly frozenset secure
+    cdef object on_secure
+    cdef int fresh[128]      # accepted for on_secure by the call that runs
+    cdef int nfresh
+    cdef long long unsettled # atomic
     cdef double pause
     cdef uint64_t paused_at
     cdef uint64_t accepted
@@ -73,7 +80,8 @@ cdef class Listener:
     cdef uint64_t disabled_us
 
     def __init__(self, sockets: Sequence[socket], reactors: Sequence[Reactor], *, max_conns: int,
-                 on_pause: Callable[[float], object] | None = None) -> None:
+                 on_pause: Callable[[float], object] | None = None, secure: Iterable[int] = (),
+                 on_secure: Callable[[int], object] | None = None) -> None:
         cdef Reactor reactor
         if self.fds != NULL:
             raise RuntimeError("a listener is set up once")
@@ -85,6 +93,8 @@ cdef class Listener:
         self.reactors = tuple(reactors)
         self.max_conns = max_conns
         self.on_pause = on_pause
+        self.secure = frozenset(secure)
+        self.on_secure = on_secure
         self.pause = PAUSE_FIRST
         self.fds = <int *>calloc(len(self.sockets), sizeof(int))
         self.targets = <ReactorC **>calloc(len(self.reactors), sizeof(ReactorC *))
@@ -108,27 +118,32 @@ cdef class Listener:
         Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses
         (see on_pause).
         """
-        cdef int fd, accepted, error = 0
+        cdef int fd, i, accepted, error = 0
+        cdef bint secure
         if not 0 <= index < len(self.sockets):
             raise IndexError(f"socket {index} of {len(self.sockets)}")
         if self.paused or self.stopped:
             return 0
         fd = self.fds[index]
+        secure = index in self.secure
         with nogil:
-            accepted = self.accept_all(fd, &error)
+            accepted = self.accept_all(fd, secure, &error)
+        for i in range(self.nfresh):
+            self.on_secure(self.fresh[i])
+        self.nfresh = 0
         if error:
             self.begin_pause()
         elif accepted:
             self.pause = PAUSE_FIRST
         return accepted
 
-    cdef int accept_all(self, int listening, int *exhausted) noexcept nogil:
+    cdef int accept_all(self, int listening, bint secure, int *exhausted) noexcept nogil:
         cdef int fd, tries, accepted = 0
         for tries in range(ACCEPT_MAX):
             fd = net_accept(listening)
             if fd >= 0:
                 accepted += 1
-                self.place(fd)
+                self.place(fd, secure)
             elif errno == EAGAIN:
                 break
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
@@ -137,15 +152,24 @@ cdef class Listener:
             # Anything else (ECONNABORTED, EINTR, EPROTO, a network's own error) concerns one connection only.
         return accepted
 
-    cdef void place(self, int fd) noexcept nogil:
-        """Refuse a connection, or give it to the next reactor."""
-        cdef long long open = 0
+    cdef void place(self, int fd, bint secure) noexcept nogil:
+        """Refuse a connection, or give it to the next reactor, or keep it for on_secure."""
+        cdef long long open = net_atomic_get(&self.unsettled)
         cdef uint32_t i
         for i in range(self.ntargets):
             open += net_atomic_get(&self.targets[i].open)
         if open >= self.max_conns:
             self.rejected += 1
-            refuse(fd)
+            if secure:
+                close(fd)        # no handshake, so there are no words it could read
+            else:
+                refuse(fd)
+            return
+        if secure:
+            self.accepted += 1
+            net_atomic_add(&self.unsettled, 1)
+            self.fresh[self.nfresh] = fd
+            self.nfresh += 1
             return
         i = self.turn
         self.turn = i + 1 if i + 1 < self.ntargets else 0
@@ -164,6 +188,10 @@ cdef class Listener:
             self.on_pause(seconds)
         return 0
 
+    def settled(self) -> None:
+        """What was given to on_secure is a reactor's now, or closed; any thread, once for each."""
+        net_atomic_add(&self.unsettled, -1)
+
     def resume(self) -> None:
         """Accept again after a pause; harmless otherwise."""
         if self.paused:
@@ -179,6 +207,7 @@ cdef class Listener:
         """Counters under memcached's names."""
         cdef uint64_t waiting = now_us() - self.paused_at if self.paused else 0
         return {
+            "curr_connections": net_atomic_get(&self.unsettled),
             "total_connections": self.accepted,
             "rejected_connections": self.rejected,
             "accepting_conns": 0 if self.paused or self.stopped else 1,
