@@ -28,6 +28,7 @@ from cacheserver.net.linux cimport (
 from cacheserver.net.transport cimport TLS_AGAIN, tls_recv
 
 cdef enum:
+    RECORDS_TURN = 4         # records received for one connection in one wake-up
     LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
 
 
@@ -133,6 +134,19 @@ cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
     feed_input(r, c, end - kept, kept + <size_t>got)
 
 
+cdef void receive_secure(ReactorC *r, Conn *c) noexcept nogil:
+    """receive() for a TLS connection, of which a call gives one record: as many as have arrived, within bounds."""
+    cdef int turn, unread = 0
+    for turn in range(RECORDS_TURN):
+        receive(r, c, INPUT_SHARED)
+        if c.flags:
+            return
+        ioctl(c.fd, FIONREAD, &unread)
+        if unread == 0:
+            return
+    r.conn_yields += 1
+
+
 cdef bint receive_direct(ReactorC *r, Conn *c) noexcept nogil:
     """Receive into the value that the engine is being sent, if there is one; False if there was none at all.
 
@@ -229,7 +243,10 @@ cdef void serve(ReactorC *r) noexcept nogil:
 
 cdef inline void serve_one(ReactorC *r, Conn *c, uint32_t events, size_t limit) noexcept nogil:
     if c.flags == 0:
-        receive(r, c, limit)
+        if c.tls == NULL:
+            receive(r, c, limit)
+        else:
+            receive_secure(r, c)
     elif c.flags & DEAD:
         pass
     elif c.flags & LINGER:
