@@ -16,8 +16,8 @@ NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 
 
 class Certificates:
-    """Files in `folder`: an authority (ca), a server's pair and a client's pair signed by it, and a stranger's
-    pair that signs itself. Skips where openssl is not installed."""
+    """Files in `folder`: an authority (ca), a server's pair and a client's pair signed by it, and a pair of a
+    stranger's that signs itself. Skips where openssl is not installed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

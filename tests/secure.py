@@ -1,7 +1,7 @@
-"""A TLS client for tests that must see what crosses the wire: half a record, a lost last word, a stalled handshake.
+"""A TLS client for tests that must see what crosses the wire: half a record, a last word, a stalled handshake.
 
-Knows: the ssl module and one non-blocking socket. It answers like a non-blocking socket: BlockingIOError where
-nothing goes, b"" at the end.
+Knows: the ssl module and one non-blocking socket. It answers like such a socket: BlockingIOError where nothing
+goes, b"" at the end.
 """
 
 from __future__ import annotations
@@ -57,13 +57,12 @@ class SecureClient:
         self.flush()
         while True:
             try:
-                return self.tls.read(size)
+                data = self.tls.read(size)
+                self.last_word = not data
+                return data
             except ssl.SSLWantReadError:
                 if not self._take():
                     raise BlockingIOError from None
-            except ssl.SSLZeroReturnError:
-                self.last_word = True
-                return b""
             except ssl.SSLEOFError:
                 return b""
 

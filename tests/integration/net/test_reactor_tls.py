@@ -1,5 +1,7 @@
-"""What only TLS connections have: records in pieces, last words, OpenSSL's memory. The other modules of this folder run
-their tests over TLS, too."""
+"""What only TLS connections have: records in pieces, last words, OpenSSL's memory.
+
+The other modules of this folder run their tests over TLS, too.
+"""
 
 import os
 import random
