@@ -1,7 +1,7 @@
-"""A TLS client for tests that must see what crosses the wire: half a record, a last word, a stalled handshake.
+"""A TLS client for tests that must see what crosses the wire: half a record, a last word, half a handshake.
 
-Knows: the ssl module and one non-blocking socket. It answers like such a socket: BlockingIOError where nothing
-goes, b"" at the end.
+Knows: the ssl module and one non-blocking socket. It answers like such a socket: BlockingIOError where
+nothing goes, b"" at the end.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ class SecureClient:
             except ssl.SSLWantReadError:
                 if not self._take():
                     raise BlockingIOError from None
+            except ssl.SSLZeroReturnError:  # instead of b"", for who has said his own
+                self.last_word = True
+                return b""
             except ssl.SSLEOFError:
                 return b""
 
