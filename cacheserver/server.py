@@ -47,6 +47,7 @@ BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled page
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
 SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 16 KiB for each connection at rest
+STRANGERS_SHARE = 4  # unfinished handshakes may take this part of the places of -c
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 
 
@@ -136,6 +137,7 @@ class Server:
             on_pause=self._pause_accepting,
             secure=[index for index, each in enumerate(sockets) if isinstance(each, Listening) and each.tls],
             on_secure=self._begin_handshake,
+            max_unsettled=max(2, config.conn_limit // STRANGERS_SHARE),
         )
         self.handshakes = self._handshakes(certificates) if certificates else None
         self._loop = uvloop.new_event_loop()
@@ -191,8 +193,8 @@ class Server:
             budget=self._buffers.secure,
             settled=self.listener.settled,
             tend=certificates.tend,
-            # Strangers must not take every place.
-            most=min(MOST, max(1, self.config.conn_limit // 4)),
+            # Half of their places, so that new ones find room while the oldest of these give way.
+            most=min(MOST, max(1, self.config.conn_limit // (2 * STRANGERS_SHARE))),
         )
 
     def _begin_handshake(self, fd: int) -> None:

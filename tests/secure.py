@@ -26,13 +26,14 @@ class SecureClient:
 
     def shake(self) -> bool:
         """Go on with the handshake; True when it is done."""
-        self._take()
         try:
             self.tls.do_handshake()
             done = True
         except ssl.SSLWantReadError:
             done = False
         self._push()
+        if not done:
+            self._take()
         return done
 
     def encrypted(self, data: bytes) -> bytes:

@@ -12,7 +12,8 @@ class Listener:
     the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
     100 ms while it does not help.
     secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It
-    counts as an open connection until settled(): then a reactor has it, or it is closed.
+    counts as an open connection until settled(): then a reactor has it, or it is closed. max_unsettled: how
+    many of them there may be.
     """
 
     @property
@@ -32,6 +33,7 @@ class Listener:
         on_pause: Callable[[float], object] | None = None,
         secure: Iterable[int] = (),
         on_secure: Callable[[int], object] | None = None,
+        max_unsettled: int = 256,
     ) -> None: ...
     def accept_ready(self, index: int) -> int:
         """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused

@@ -55,7 +55,7 @@ cdef class Listener:
     the sockets, and after that time calls resume() and watches them again. The time doubles from 10 ms to
     100 ms while it does not help.
     secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It counts as an
-    open connection until settled(): then a reactor has it, or it is closed.
+    open connection until settled(): then a reactor has it, or it is closed. max_unsettled: how many of them there may be.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
@@ -69,9 +69,10 @@ cdef class Listener:
     cdef bint stopped
     cdef readonly frozenset secure
     cdef object on_secure
-    cdef int fresh[128]      # accepted for on_secure by the call that runs
+    cdef int fresh[ACCEPT_MAX] # accepted for on_secure by the call that runs
     cdef int nfresh
     cdef long long unsettled # atomic
+    cdef long long max_unsettled
     cdef double pause
     cdef uint64_t paused_at
     cdef uint64_t accepted
@@ -81,7 +82,7 @@ cdef class Listener:
 
     def __init__(self, sockets: Sequence[socket], reactors: Sequence[Reactor], *, max_conns: int,
                  on_pause: Callable[[float], object] | None = None, secure: Iterable[int] = (),
-                 on_secure: Callable[[int], object] | None = None) -> None:
+                 on_secure: Callable[[int], object] | None = None, max_unsettled: int = 256) -> None:
         cdef Reactor reactor
         if self.fds != NULL:
             raise RuntimeError("a listener is set up once")
@@ -95,6 +96,7 @@ cdef class Listener:
         self.on_pause = on_pause
         self.secure = frozenset(secure)
         self.on_secure = on_secure
+        self.max_unsettled = max_unsettled
         self.pause = PAUSE_FIRST
         self.fds = <int *>calloc(len(self.sockets), sizeof(int))
         self.targets = <ReactorC **>calloc(len(self.reactors), sizeof(ReactorC *))
@@ -154,11 +156,12 @@ cdef class Listener:
 
     cdef void place(self, int fd, bint secure) noexcept nogil:
         """Refuse a connection, or give it to the next reactor, or keep it for on_secure."""
-        cdef long long open = net_atomic_get(&self.unsettled)
+        cdef long long unsettled = net_atomic_get(&self.unsettled)
+        cdef long long open = unsettled
         cdef uint32_t i
         for i in range(self.ntargets):
             open += net_atomic_get(&self.targets[i].open)
-        if open >= self.max_conns:
+        if open >= self.max_conns or (secure and unsettled >= self.max_unsettled):
             self.rejected += 1
             if secure:
                 close(fd)        # no handshake, so there are no words it could read

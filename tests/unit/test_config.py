@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,14 +38,15 @@ def test_bad_item_sizes(text: str) -> None:
         ("[fe80::1]:11212,10.0.0.1:5", [("fe80::1", 11212), ("10.0.0.1", 5)]),
         ("*", [("*", None)]),
         ("a, b", [("a", None), ("b", None)]),
+        ("notls:*,notls:[::1]:5,a:6", [("*", None, False), ("::1", 5, False), ("a", 6, True)]),
     ],
 )
-def test_addresses(text: str, expected: list[tuple[str, int | None]]) -> None:
+def test_addresses(text: str, expected: list[Any]) -> None:
     assert addresses(text) == tuple(Address(*each) for each in expected)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,", ":11211", "host:", "host:x", "host:0", "host:65536", "[::1", "[::1]1", "[]"]
+    "text", ["", "a,", ":11211", "host:", "host:x", "host:0", "host:65536", "[::1", "[::1]1", "[]", "notls:"]
 )
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|whole number"):

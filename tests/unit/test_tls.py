@@ -1,4 +1,4 @@
-"""Certificates: what is wrong with the files is said in one line, and a broken new file leaves the old one in force."""
+"""Certificates: what is wrong with files is one line, and broken new ones leave the old in force."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def garbage(tmp_path: Path) -> str:
     ("changes", "says"),
     [
         ({"ssl_chain_cert": None}, ["-Z needs a certificate", "ssl_chain_cert=<file>"]),
-        ({"ssl_chain_cert": "/no/such.pem"}, ["ssl_chain_cert=/no/such.pem", "No such file", "check the path"]),
+        (
+            {"ssl_chain_cert": "/no/such.pem"},
+            ["=/no/such.pem", "No such file", "check the path"],
+        ),
         ({"ssl_chain_cert": "/etc"}, ["ssl_chain_cert=/etc", "folder"]),
         ({"ssl_chain_cert": "GARBAGE"}, ["ssl_chain_cert=", "no usable certificate", "PEM"]),
         ({"ssl_key": "/no/such.key"}, ["ssl_key=/no/such.key", "No such file"]),
@@ -53,7 +56,9 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do(
 ) -> None:
     locked = tmp_path / "locked.key"
     if "LOCKED" in changes.values():
-        certificates.run("pkey", "-in", certificates.server_key, "-aes128", "-passout", "pass:x", "-out", locked)
+        certificates.run(
+            "pkey", "-in", certificates.server_key, "-aes128", "-passout", "pass:x", "-out", locked
+        )
     files = {"GARBAGE": garbage, "STRANGER": str(certificates.stranger_key), "LOCKED": str(locked)}
     with pytest.raises(StartError) as error:
         Loaded(config(certificates, **{name: files.get(value, value) for name, value in changes.items()}))
@@ -70,7 +75,8 @@ def test_key_and_certificate_may_stand_in_one_file(certificates: Certificates, t
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected"), list(enumerate((ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)))
+    ("mode", "expected"),
+    list(enumerate((ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED))),
 )
 def test_verify_modes_are_memcacheds(certificates: Certificates, mode: int, expected: int) -> None:
     loaded = Loaded(config(certificates, ssl_verify_mode=mode, ssl_ca_cert=str(certificates.ca)))
@@ -118,7 +124,9 @@ def test_too_many_sessions_that_clients_left_are_dropped(
 
 
 def test_tls_knobs_have_memcacheds_names() -> None:
-    chosen = "ssl_chain_cert=/a,ssl_key=/b,ssl_ca_cert=/c,ssl_verify_mode=3,ssl_min_version=3,ssl_ciphers=HIGH"
+    chosen = (
+        "ssl_chain_cert=/a,ssl_key=/b,ssl_ca_cert=/c,ssl_verify_mode=3,ssl_min_version=3,ssl_ciphers=HIGH"
+    )
     parsed, ignored = cli.parse(["--enable-ssl", "-o", chosen, "-o", "ssl_keyformat=1,ssl_wbuf_size=64"])
     assert parsed == Config(
         tls=True, ssl_chain_cert="/a", ssl_key="/b", ssl_ca_cert="/c", ssl_verify_mode=3, ssl_min_version=3,
