@@ -52,9 +52,10 @@ class Handshakes:
     """Does the handshakes of sockets given to take(); one thread.
 
     context(): what a connection begins with. hand_over(socket): takes one that is done. settled(): called
-    once for each socket taken, when it was handed over or closed. tend(): called now and then. budget: what
-    OpenSSL may hold in all; where it is spent the oldest handshakes give way, and where there are none the
-    new one does. most: handshakes at once. seconds: for each, from take() on.
+    once for each socket taken, when it was handed over or closed. on_error(error): called, on the thread,
+    with what has ended it. tend(): called now and then. budget: what OpenSSL may hold in all; where it is
+    spent the oldest handshakes give way, and where there are none the new one does. most: handshakes at
+    once. seconds: for each, from take() on.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Handshakes:
         *,
         budget: Budget,
         settled: Callable[[], object],
+        on_error: Callable[[BaseException], object],
         tend: Callable[[], object] = lambda: None,
         most: int = MOST,
         seconds: float = SECONDS,
@@ -72,6 +74,7 @@ class Handshakes:
         self._hand_over = hand_over
         self._budget = budget
         self._settled = settled
+        self._on_error = on_error
         self._tend = tend
         self._most = most
         self._seconds = seconds
@@ -133,8 +136,9 @@ class Handshakes:
         try:
             while not self._stopping:
                 self._turn()
-        except Exception:
-            log.exception("TLS handshakes have ended: no new TLS connection is served any more")
+        except Exception as error:
+            log.exception("the TLS handshakes failed")
+            self._on_error(error)
         finally:
             self._stopping = True
             self._close_all()
@@ -161,7 +165,10 @@ class Handshakes:
             if len(self._open) >= self._most:
                 self._fail(next(iter(self._open)))
             self._open[fd] = _Handshake(socket.socket(fileno=fd), until)
-            self._poll.register(fd, select.EPOLLIN)
+            try:
+                self._poll.register(fd, select.EPOLLIN)
+            except OSError:  # the system watches no more
+                self._fail(fd)
 
     def _advance(self, fd: int, each: _Handshake) -> None:
         """Go on with a handshake as far as its client lets it."""

@@ -30,6 +30,7 @@ from cacheserver.housekeeping import Housekeeping
 from cacheserver.net.conn import Budget
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
+from cacheserver.net.transport import trim_heap
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
@@ -47,6 +48,7 @@ BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled page
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
 SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 16 KiB for each connection at rest
+SECURE_STEP = 4 * MIB  # OpenSSL's bytes that make trimming the heap worth its time when they have gone
 STRANGERS_SHARE = 4  # unfinished handshakes may take this part of the places of -c
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 
@@ -192,6 +194,7 @@ class Server:
             lambda secure: next(workers).adopt_tls(secure, certificates.rest_bytes),
             budget=self._buffers.secure,
             settled=self.listener.settled,
+            on_error=self._fail,
             tend=certificates.tend,
             # Half of their places, so that new ones find room while the oldest of these give way.
             most=min(MOST, max(1, self.config.conn_limit // (2 * STRANGERS_SHARE))),
@@ -253,13 +256,14 @@ class Server:
         status = self.monitor.status()
         self.store.ceiling = status.ceiling
         self._buffers.follow(status.limit)
+        self._buffers.tidy()
 
     def _stop(self) -> None:
         self._stopping = True
         self._loop.stop()
 
     def _fail(self, error: BaseException) -> None:
-        """A worker broke: half a server would lose requests silently, so all of it ends."""
+        """A thread broke: half a server would lose requests silently, so all of it ends."""
         self._failure = error
         self.stop()
 
@@ -324,6 +328,7 @@ class Buffers:
         self.unsent = Budget(share(limit, OUTPUT_MAX))
         self.pinned = Budget(self._pinned_share(limit))
         self.secure = Budget(share(limit, SECURE_MAX, SECURE_SHARE))
+        self._secure_peak = 0
 
     def follow(self, limit: int) -> None:
         """Set the budgets to what a bound of `limit` bytes allows."""
@@ -331,6 +336,14 @@ class Buffers:
         self.unsent.limit = share(limit, OUTPUT_MAX)
         self.pinned.limit = self._pinned_share(limit)
         self.secure.limit = share(limit, SECURE_MAX, SECURE_SHARE)
+
+    def tidy(self) -> None:
+        """Give the host what many TLS connections that are gone have left in the heap."""
+        now = self.secure.used
+        if self._secure_peak - now >= SECURE_STEP:
+            trim_heap()
+            self._secure_peak = now
+        self._secure_peak = max(self._secure_peak, now)
 
     def _pinned_share(self, limit: int) -> int:
         # A few of the largest items on their way out must fit, or nobody could read them.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import stat
 import threading
 import time
 import warnings
@@ -94,7 +95,13 @@ def _context(config: Config) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # who asks for TLS 1.0 knows how old it is
-        context.minimum_version = VERSIONS[config.ssl_min_version]
+        try:
+            context.minimum_version = VERSIONS[config.ssl_min_version]
+        except ValueError:
+            raise StartError(
+                f"-o ssl_min_version={config.ssl_min_version}: this OpenSSL does not have that version; "
+                "give a later one"
+            ) from None
     if config.ssl_ciphers is not None:
         try:
             context.set_ciphers(config.ssl_ciphers)
@@ -165,8 +172,9 @@ def _load_authorities(context: ssl.SSLContext, path: str) -> None:
 def _readable(name: str, path: str) -> None:
     """Raise StartError unless `path` is a file that can be read; the ssl module does not say which is not."""
     try:
-        if os.path.isdir(path):
-            raise StartError(f"-o {name}={path}: that is a folder; give the file in it")
+        # Anything else might make a server that loads it again wait for ever.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StartError(f"-o {name}={path}: that is no file, but a folder or device; give a file")
         with open(path, "rb"):
             pass
     except OSError as error:

@@ -45,7 +45,7 @@ def hello() -> bytes:
 
 
 def neighbours(port: int, words: list[bytes]) -> None:
-    """Be as many clients as there are `words`; each says its own (b"": nothing), and comes again when closed."""
+    """Be as many clients as there are `words`; each says its own (b"": nothing), and returns when closed."""
     poll = select.poll()
     clients: dict[int, tuple[socket.socket, bytes]] = {}
     due: list[tuple[float, bytes]] = [

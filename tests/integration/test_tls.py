@@ -285,6 +285,35 @@ def test_the_oldest_version_accepted_is_1_2_or_what_is_asked_for(
         assert works(lax.port, older)
 
 
+def test_a_flood_of_handshakes_keeps_nobody_out(secure: SecureServer) -> None:
+    with contextlib.ExitStack() as opened, secure.server.connect() as plain:
+        for number in range(200):
+            stranger = opened.enter_context(secure.raw())
+            if number % 2:
+                stranger.sendall(b"\x16\x03 or what you like")
+            else:
+                stranger.setblocking(False)
+                assert not SecureClient(stranger, secure.made.client_context()).shake()
+            if number % 10 == 0:
+                assert plain.set(b"k", b"v") == b"STORED"
+                with secure.connect() as wire:
+                    assert wire.get(b"k") == b"v"
+        assert secure.stat("ssl_unfinished") <= 128
+
+
+def test_memory_of_connections_that_are_gone_is_given_back(certificates: Certificates) -> None:
+    with serving(certificates) as secure:
+        with contextlib.ExitStack() as opened:
+            before = secure.server.rss()
+            context = certificates.client_context()
+            for _ in range(600):
+                opened.enter_context(SecureWire(secure.port, context))
+            secure.until(lambda: secure.stat("ssl_connections") == 600)
+            grown = secure.server.rss() - before
+            assert 600 * 8000 < grown <= secure.stat("ssl_bytes") + (4 << 20)
+        secure.until(lambda: secure.server.rss() - before < grown // 2)
+
+
 def test_wrong_files_are_one_line_and_status_1(certificates: Certificates) -> None:
     for option in ("ssl_verify_mode=0", "ssl_chain_cert=/no/such.pem"):
         ended = run_to_end(command(free_port(), "-Z", "-o", option))

@@ -27,7 +27,8 @@ class Door:
         self.handed: list[ssl.SSLSocket] = []
         self.settled = 0
         self.context = made.server_context()
-        options = {"budget": self.budget, "most": 4, **options}
+        self.errors: list[BaseException] = []
+        options = {"budget": self.budget, "most": 4, "on_error": self.errors.append, **options}
         self.handshakes = Handshakes(lambda: self.context, self.handed.append, settled=self.settle, **options)  # type: ignore[arg-type]
         self.handshakes.start()
         self.client_context = made.client_context()
@@ -55,6 +56,7 @@ class Door:
 
     def close(self) -> None:
         assert self.handshakes.stop(PATIENCE)
+        assert self.errors == []
         for each in (*self.handed, *(client.raw for client in self.clients)):
             each.close()
 
