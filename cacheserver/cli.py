@@ -23,6 +23,8 @@ SIZE = "the size follows what the host or container has"
 LRU = "the store tends its own LRU"
 FAIR = "each connection's turn is bounded already"
 NOTHING = "there is nothing of the kind to turn on or off"
+TLS = "TLS has buffers of its own, session tickets and no kernel offload, whatever is asked for"
+TLS_OFF = "TLS is off; -Z turns it on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,6 @@ REFUSED = (
         "a memory file has a fixed size and this server's memory has none; leave it out",
         "<file>",
     ),
-    Legacy(("-Z", "--enable-ssl"), "this version has no TLS; put a TLS proxy before it"),
 )
 IGNORED_SUBOPTIONS = {
     SIZE: "hashpower no_hashexpand slab_reassign no_slab_reassign slab_automove no_slab_automove "
@@ -64,13 +65,13 @@ IGNORED_SUBOPTIONS = {
     "resp_obj_mem_limit slab_sizes slab_chunk_max no_chunked_items",
     LRU: "lru_crawler no_lru_crawler lru_crawler_sleep lru_crawler_tocrawl lru_maintainer no_lru_maintainer "
     "hot_lru_pct warm_lru_pct hot_max_factor warm_max_factor temporary_ttl tail_repair_time",
+    TLS: "ssl_wbuf_size ssl_session_cache ssl_kernel_tls",
     NOTHING: "hash_algorithm "
     "track_sizes inline_ascii_resp no_inline_ascii_resp modern no_modern drop_privileges no_drop_privileges "
     "relaxed_privileges sock_cookie_id",
 }
 REFUSED_PREFIXES = {
     "ext_": "this version has no flash tier",
-    "ssl_": "this version has no TLS; put a TLS proxy before it",
     "proxy_": "this version is no proxy",
 }
 
@@ -101,8 +102,12 @@ def parse(arguments: Sequence[str]) -> tuple[Config, str]:
     ignored: dict[str, list[str]] = {}
     for text, why in space.ignored or ():
         ignored.setdefault(why, []).append(text)
-    line = "; ".join(f"ignored {', '.join(dict.fromkeys(texts))}: {why}" for why, texts in ignored.items())
     values = {each.name: getattr(space, each.name) for each in fields(Config) if hasattr(space, each.name)}
+    if not values.get("tls"):
+        ignored_tls = [f"-o {name}" for name in values if name.startswith("ssl_")]
+        if ignored_tls:
+            ignored[TLS_OFF] = ignored_tls
+    line = "; ".join(f"ignored {', '.join(dict.fromkeys(texts))}: {why}" for why, texts in ignored.items())
     try:
         config = Config(**values)
     except ValueError as error:  # the one default that is read and not written here

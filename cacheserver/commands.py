@@ -48,6 +48,7 @@ class Commands:
             b"verbosity": control.verbosity,
             b"cache_memlimit": control.cache_memlimit,
             b"shutdown": control.shutdown,
+            b"refresh_certs": control.refresh_certs,
             b"watch": server.watch.command,
             b"config": lambda arguments: server.cluster.answer(arguments),
         }

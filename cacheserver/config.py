@@ -14,6 +14,7 @@ from cacheserver.cpus import usable_cpus
 
 MAX_DEFAULT_THREADS = 4
 LISTEN_VARIABLE = "CACHESERVER_LISTEN"  # in the environment: replaces the default of -l
+TLS_VERSIONS = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")  # by the number that ssl_min_version takes
 
 
 # What may stand before an address of -l; the tag means something to memcached's proxy only.
@@ -167,6 +168,26 @@ def _or_null(value: str | None) -> str:
     return "NULL" if value is None else value
 
 
+def _or_none(value: str | None) -> str:
+    return "(null)" if value is None else value
+
+
+def key_format(text: str) -> int:
+    """Accept PEM, by memcached's number for it."""
+    if text != "1":
+        raise ValueError(
+            f"{text!r} is not 1, which stands for PEM; other keys become PEM by "
+            "openssl pkey -inform DER -in <file> -out <new file>"
+        )
+    return 1
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("the value is missing")
+    return text
+
+
 def _show_addresses(value: tuple[Address, ...]) -> str:
     texts = (("" if each.tls else "notls:") + address_text(each.host, each.port) for each in value)
     return ",".join(texts) or "NULL"
@@ -299,6 +320,64 @@ class Config:
         parse=number(0, (1 << 31) - 1),
         stat="idle_timeout",
         help="close connections idle for so long; 0 never",
+    )
+    tls: bool = knob(
+        "-Z",
+        "--enable-ssl",
+        default=False,
+        stat="ssl_enabled",
+        show=_yes_no,
+        help="speak TLS on TCP listeners; needs ssl_chain_cert",
+    )
+    ssl_chain_cert: str | None = knob(
+        metavar="<file>",
+        parse=_path,
+        stat="ssl_chain_cert",
+        show=_or_none,
+        shown="none",
+        help="certificate and those above it, PEM",
+    )
+    ssl_key: str | None = knob(
+        metavar="<file>",
+        parse=_path,
+        stat="ssl_key",
+        show=_or_none,
+        shown="in ssl_chain_cert",
+        help="private key, PEM, without a password",
+    )
+    ssl_verify_mode: int = knob(
+        default=0,
+        metavar="<0-3>",
+        parse=number(0, 3),
+        stat="ssl_verify_mode",
+        help="certificates of clients: 0 none, 1 checked if there is one, 2 or 3 required",
+    )
+    ssl_keyformat: int = knob(
+        default=1, metavar="<1>", parse=key_format, stat="ssl_keyformat", help="form of ssl_key: 1, PEM"
+    )
+    ssl_ciphers: str | None = knob(
+        metavar="<list>",
+        parse=_text,
+        stat="ssl_ciphers",
+        show=_or_null,
+        shown="OpenSSL's",
+        help="ciphers up to TLS 1.2, as openssl ciphers writes them",
+    )
+    ssl_ca_cert: str | None = knob(
+        metavar="<file>",
+        parse=_path,
+        stat="ssl_ca_cert",
+        show=_or_null,
+        shown="none",
+        help="certificates that those of clients must be signed by, PEM",
+    )
+    ssl_min_version: int = knob(
+        default=2,
+        metavar="<0-3>",
+        parse=number(0, 3),
+        stat="ssl_min_version",
+        show=TLS_VERSIONS.__getitem__,
+        help="oldest version to accept: 0 TLS 1.0, 1 TLS 1.1, 2 TLS 1.2, 3 TLS 1.3",
     )
     evictions: bool = knob(
         "-M",

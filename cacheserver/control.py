@@ -1,4 +1,4 @@
-"""The commands that would change the server: verbosity, cache_memlimit, shutdown.
+"""The commands that would change the server: verbosity, cache_memlimit, refresh_certs, shutdown.
 
 Knows: their grammar, the log's levels. Must not know: how any part works.
 Threads: any worker's, several at once; what they change are single references.
@@ -48,6 +48,15 @@ class Control:
         if limit > MEMLIMIT_MAX:
             return reply(b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n", arguments)
         return reply(OK, arguments)
+
+    def refresh_certs(self, _arguments: list[bytes]) -> bytes:
+        """refresh_certs: load the certificates again, or say what is wrong with them: `Error`, as memcached
+        spells it."""
+        certificates = self._server.certificates
+        if certificates is None:
+            return b"Error TLS not enabled\r\n"
+        why = certificates.refresh()
+        return f"Error {why}\r\n".encode() if why else OK
 
     def shutdown(self, arguments: list[bytes]) -> bytes | None:
         """shutdown [graceful]: the server drains and ends with status 0; only under -A."""

@@ -89,6 +89,7 @@ class Reports:
                 *stats.picked(("accepting_conns", "listen_disabled_num", "time_in_listen_disabled_us"), now),
                 ("threads", len(self._server.engines)),
                 *stats.picked(("conn_yields", *stats.STORE_FIELDS), now),
+                *self._certificate_rows(),
                 *stats.own_rows(now),
                 *pressure_rows(status),
                 ("cacheserver_version", __version__),
@@ -129,6 +130,10 @@ class Reports:
             ("read_buf_oom", 0),
             ("reserved_fds", self._server.reserved_files),
         ]
+
+    def _certificate_rows(self) -> list[stats.Row]:
+        certificates = self._server.certificates
+        return [] if certificates is None else [("time_since_server_cert_refresh", certificates.age)]
 
     # -- the other kinds --
 
@@ -171,8 +176,9 @@ class Reports:
         counted: Counter[str] = Counter()
         server = self._server
         threads = (*server.engines, *server.reactors, *server.datagrams)
-        for part in (*threads, server.listener, server.crawler, server.watch, server.detail):
-            counted.update(part.counters())
+        others = (server.listener, server.handshakes, server.crawler, server.watch, server.detail)
+        for part in (*threads, *others):
+            counted.update(part.counters() if part is not None else {})
         return Reading({**store, **counted}, classes)
 
 

@@ -8,6 +8,7 @@ own. stop() may be called from any thread.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import signal
 import sys
@@ -27,17 +28,20 @@ from cacheserver.desk import Desk
 from cacheserver.detail import Detail
 from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
+from cacheserver.handshakes import MOST, Handshakes
 from cacheserver.housekeeping import Housekeeping
 from cacheserver.net.conn import Budget
 from cacheserver.net.datagram import Datagrams
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
+from cacheserver.net.transport import trim_heap
 from cacheserver.prefixes import Prefixes
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import Sockets, close_sockets, open_sockets
 from cacheserver.store.store import Store
+from cacheserver.tls import Certificates
 from cacheserver.walk import Walk
 from cacheserver.watch import Watch
 from cacheserver.watchlog import CONNEVENTS, DELETIONS, EVICTIONS, FETCHERS, MUTATIONS, WatchLog
@@ -52,6 +56,10 @@ JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
+SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 16 KiB for each connection at rest
+SECURE_STEP = 4 * MIB  # OpenSSL's bytes that make trimming the heap worth its time when they have gone
+STRANGERS_SHARE = 4  # unfinished handshakes may take this part of the places of -c
+THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 WATCHED = {
     b"fetchers": FETCHERS,
     b"mutations": MUTATIONS,
@@ -59,7 +67,6 @@ WATCHED = {
     b"evictions": EVICTIONS,
     b"connevents": CONNEVENTS,
 }
-THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 
 
 def run(config: Config) -> int:
@@ -75,13 +82,14 @@ def run(config: Config) -> int:
     if config.core_dumps:
         process.allow_core_dumps()
     user = process.new_user(config.user)
+    certificates = Certificates(config) if config.tls else None
     sockets = open_sockets(config, user)
     try:
         daemon = process.daemonize() if config.daemon else None
         with process.pidfile(config.pidfile):
             if user is not None:
                 process.become(user)
-            server = Server(config, sockets, users=users)
+            server = Server(config, sockets, users=users, certificates=certificates)
             return server.run(lambda: _announce(server, daemon))
     finally:
         close_sockets(sockets.all())
@@ -105,7 +113,7 @@ class Server:
 
     sockets: bound and listening; run() closes them on its way out. monitor: None takes the process's own,
     which other caches may share; any other is started and stopped here. users: who may log in; None reads
-    them from the configuration's file, if it names one.
+    them from the configuration's file, if it names one. certificates: what sockets that speak TLS begin with.
     `reloads`: called one after the other, on the main thread, on SIGHUP; each tells in the log what it did.
     """
 
@@ -114,10 +122,14 @@ class Server:
         config: Config,
         sockets: Sockets,
         monitor: Monitor | None = None,
+        *,
         users: Users | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.config = config
         self._sockets = sockets
+        self.certificates = certificates
+        self.reloads: list[Callable[[], object]] = [certificates.reload] if certificates else []
         self.started = time.monotonic()
         self.reserved_files = process.reserved_files(config.threads, udp_files(config))
         threading.stack_size(THREAD_STACK)
@@ -146,6 +158,7 @@ class Server:
                 max_input=self._buffers.received,
                 max_output=self._buffers.unsent,
                 max_pinned=self._buffers.pinned,
+                max_secure=self._buffers.secure,
                 idle_timeout=config.idle_timeout,
                 on_job=self.desk.take,
             )
@@ -166,7 +179,11 @@ class Server:
             max_conns=config.conn_limit,
             refuse=config.maxconns_fast,
             on_pause=self._pause_accepting,
+            secure=[index for index, each in enumerate(sockets.streams) if certificates and each.tls],
+            on_secure=self._begin_handshake,
+            max_unsettled=max(2, config.conn_limit // STRANGERS_SHARE),
         )
+        self.handshakes = self._handshakes(certificates) if certificates else None
         self._loop = uvloop.new_event_loop()
         self._housekeeping = Housekeeping(self._loop, self.store.pay, self._upkeep)
         holders = [Relief(worker) for worker in self.workers]
@@ -177,7 +194,6 @@ class Server:
         self.cluster = Cluster(config.cluster, config.port if config.port > 0 else DEFAULT_PORT)
         self._failure: BaseException | None = None
         self._stopping = False
-        self.reloads: list[Callable[[], object]] = []
         commands = Commands(self)
         for engine in self.engines:
             engine.handler = commands.handle
@@ -207,13 +223,30 @@ class Server:
         """The line that says what runs where, under which bound, and what is left for the cache."""
         status = self.monitor.status()
         workers = f"{len(self.workers)} worker" + "s" * (len(self.workers) != 1)
-        addresses = ", ".join(self._sockets.names())
+        addresses = ", ".join(self._sockets.names(tls=self.certificates is not None))
         return (
             f"cacheserver {__version__} listening on {addresses}, {workers}; "
             f"limit {size_text(status.limit)} from {status.binding}; "
             f"reserve {100 * status.reserve / max(1, status.limit):.0f} %; "
             f"{size_text(status.ceiling)} left for the cache"
         )
+
+    def _handshakes(self, certificates: Certificates) -> Handshakes:
+        workers = itertools.cycle(self.reactors)
+        return Handshakes(
+            lambda: certificates.context,
+            lambda secure: next(workers).adopt_tls(secure, certificates.rest_bytes),
+            budget=self._buffers.secure,
+            settled=self.listener.settled,
+            on_error=self._fail,
+            tend=certificates.tend,
+            # Half of their places, so that new ones find room while the oldest of these give way.
+            most=min(MOST, max(1, self.config.conn_limit // (2 * STRANGERS_SHARE))),
+        )
+
+    def _begin_handshake(self, fd: int) -> None:
+        assert self.handshakes is not None
+        self.handshakes.take(fd)
 
     # -- startup --
 
@@ -236,6 +269,8 @@ class Server:
             self._own_monitor.start()
         for worker in self.workers:
             worker.start()
+        if self.handshakes is not None:
+            self.handshakes.start()
         self._housekeeping.start()
         self.cluster.start()
         self._accept()
@@ -276,13 +311,14 @@ class Server:
         status = self.monitor.status()
         self.store.ceiling = status.ceiling
         self._buffers.follow(status.limit)
+        self._buffers.tidy()
 
     def _stop(self) -> None:
         self._stopping = True
         self._loop.stop()
 
     def _fail(self, error: BaseException) -> None:
-        """A worker broke: half a server would lose requests silently, so all of it ends."""
+        """A thread broke: half a server would lose requests silently, so all of it ends."""
         self._failure = error
         self.stop()
 
@@ -323,6 +359,8 @@ class Server:
         close_sockets(self.listener.sockets)  # a client that comes now is refused at once instead of waiting
         self.watch.stop()
         deadline = time.monotonic() + DRAIN_SECONDS
+        if self.handshakes is not None and not self.handshakes.stop(JOIN_SECONDS):
+            log.error("the handshakes do not end")
         for worker in self.workers:
             worker.drain(deadline)
         for worker in self.workers:
@@ -350,12 +388,23 @@ class Buffers:
         self.received = Budget(share(limit, INPUT_MAX))
         self.unsent = Budget(share(limit, OUTPUT_MAX))
         self.pinned = Budget(self._pinned_share(limit))
+        self.secure = Budget(share(limit, SECURE_MAX, SECURE_SHARE))
+        self._secure_peak = 0
 
     def follow(self, limit: int) -> None:
         """Set the budgets to what a bound of `limit` bytes allows."""
         self.received.limit = share(limit, INPUT_MAX)
         self.unsent.limit = share(limit, OUTPUT_MAX)
         self.pinned.limit = self._pinned_share(limit)
+        self.secure.limit = share(limit, SECURE_MAX, SECURE_SHARE)
+
+    def tidy(self) -> None:
+        """Give the host what many TLS connections that are gone have left in the heap."""
+        now = self.secure.used
+        if self._secure_peak - now >= SECURE_STEP:
+            trim_heap()
+            self._secure_peak = now
+        self._secure_peak = max(self._secure_peak, now)
 
     def _pinned_share(self, limit: int) -> int:
         # A few of the largest items on their way out must fit, or nobody could read them.
@@ -381,9 +430,9 @@ def shard_count(workers: int, limit: int) -> int:
     return min(wanted, 1 << (room.bit_length() - 1), 64)
 
 
-def share(limit: int, most: int) -> int:
+def share(limit: int, most: int, part: int = BUFFER_SHARE) -> int:
     """Return the bytes, `most` at most, all connections may hold of one kind under a bound of `limit`."""
-    return max(BUFFER_MIN, min(most, limit // BUFFER_SHARE))
+    return max(BUFFER_MIN, min(most, limit // part))
 
 
 def size_text(size: int) -> str:

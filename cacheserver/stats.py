@@ -55,6 +55,12 @@ OWN_FIELDS: Mapping[str, str] = {
     "conn_pinned_bytes": "pinned_bytes",
     "conn_output_bytes": "output_buf_bytes",
     "conn_budget_kicks": "budget_kicks",
+    "ssl_connections": "ssl_connections",
+    "ssl_handshakes": "ssl_handshakes",
+    "ssl_handshake_errors": "ssl_handshake_errors",
+    "ssl_proto_errors": "ssl_proto_errors",
+    "ssl_unfinished": "ssl_unfinished",
+    "ssl_bytes": "ssl_bytes",
     "udp_datagrams": "udp_datagrams",
     "udp_datagrams_dropped": "udp_dropped",
     "udp_replies_too_large": "udp_too_large",
@@ -90,6 +96,7 @@ RESETTABLE = frozenset(COUNTERS) | _names(
     """
     idle_kicks bytes_read bytes_written conn_yields
     total_connections rejected_connections listen_disabled_num time_in_listen_disabled_us
+    ssl_handshakes ssl_handshake_errors ssl_proto_errors
     budget_kicks pressure_kicks udp_datagrams udp_dropped udp_too_large udp_unsent
     released_soft released_hard slab_reassign_rescues slabs_moved
     lru_crawler_starts lru_maintainer_juggles log_worker_dropped log_worker_written log_watcher_skipped

@@ -13,6 +13,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
+from tests.certificates import Certificates  # noqa: E402
 from tests.servers import Server, reference, serving  # noqa: E402
 
 
@@ -29,6 +30,12 @@ def server(shared_server: Server) -> Server:
     with shared_server.connect() as wire:
         assert wire.ask(b"flush_all\r\n") == b"OK"
     return shared_server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates and keys of this test run; skips where the program openssl is missing."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

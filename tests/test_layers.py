@@ -62,6 +62,8 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.process": {"cacheserver.errors"},
     "cacheserver.sockets": {"cacheserver.config", "cacheserver.errors"},
     "cacheserver.cluster": {"cacheserver.config"},
+    "cacheserver.tls": {"cacheserver.config", "cacheserver.errors"},
+    "cacheserver.handshakes": {"cacheserver.net"},
     "cacheserver.stats": set(),
     "cacheserver.desk": set(),
     "cacheserver.auth": {"cacheserver.errors"},

@@ -3,8 +3,8 @@
 
 Knows: file descriptors, the bytes a connection keeps (carry and unsent output), the budgets they count
 against, and that an engine session lives inside a connection. Must not know: asyncio, requests, items.
-Memory: ReactorC lives inside its Reactor object. It owns every Conn; a Conn owns its fd, its carry and its
-pieces. A piece either owns a heap block or holds an engine pin; it gives up exactly one of them exactly once.
+Memory: ReactorC lives inside its Reactor object. It owns every Conn; a Conn owns its fd (with TLS: the Tls that
+owns it), its carry and its pieces. A piece either owns a heap block or holds an engine pin; it gives up exactly one of them exactly once.
 Threads: everything belongs to the reactor's own thread, except what stands under `lock`, `open` and the
 budgets (atomic).
 """
@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cacheserver.engine cimport EngineC, Output, Session
 from cacheserver.net.linux cimport epoll_event, iovec, pthread_mutex_t
 from cacheserver.net.peer cimport Peer
+from cacheserver.net.transport cimport Tls
 
 cdef enum:
     INPUT_ALONE = 262144     # bytes of one recv when one connection is ready
@@ -45,6 +46,7 @@ cdef struct Piece:
 
 cdef struct Conn:
     int fd
+    Tls *tls                 # NULL: plaintext
     uint32_t slot            # index in ReactorC.table
     uint32_t flags
     uint32_t watched         # events the epoll set holds for the fd
@@ -79,12 +81,17 @@ cdef enum:                   # kinds: what a budget bounds
     HELD                     # unsent output copied to the heap
     PINNED                   # unsent output left in the store
     CARRY                    # unfinished input
+    SECURE                   # what OpenSSL holds for a connection
     KINDS
 
 cdef struct BudgetC:
     long long limit          # bytes, atomic
     long long used           # bytes, atomic
     long long parties        # reactors that share it, atomic
+
+cdef struct Arrival:         # an accepted socket
+    int fd
+    Tls *tls                 # NULL: plaintext
 
 cdef struct ReactorC:
     EngineC *engine
@@ -101,9 +108,10 @@ cdef struct ReactorC:
     Queued *queue
     uint32_t queued
     iovec *iov
+    char *record             # RECORD_MAX bytes: a record before it is encrypted; NULL before the first
     epoll_event *events
-    BudgetC *budgets[3]      # by kind
-    long long bytes[3]       # by kind: what this reactor's connections hold of it
+    BudgetC *budgets[4]      # by kind
+    long long bytes[4]       # by kind: what this reactor's connections hold of it
     long long side_bytes     # memory of connections that no budget counts: see conn_side()
     double clock             # seconds the reactor has lived, at the begin of the batch or sweep that runs
     double swept             # the `now` of the last sweep; negative before the first
@@ -112,7 +120,7 @@ cdef struct ReactorC:
     bint draining
     bint closed
     pthread_mutex_t lock     # guards inbox, ninbox, inbox_cap, inbox_shut, returned
-    int *inbox               # accepted fds that this thread has not taken over yet
+    Arrival *inbox           # sockets that this thread has not taken over yet
     uint32_t ninbox
     uint32_t inbox_cap
     bint inbox_shut
@@ -125,16 +133,20 @@ cdef struct ReactorC:
     uint64_t idle_kicks
     uint64_t budget_kicks
     uint64_t pressure_kicks
+    uint64_t tls_errors      # TLS connections that ended in an error
+    long long tls_open       # TLS connections of the table
 
 cdef class Budget:
     cdef BudgetC c
 
-cdef Budget shared_held, shared_pinned, shared_carry
+cdef Budget shared_held, shared_pinned, shared_carry, shared_secure
 
-cdef bint conn_open(ReactorC *r, int fd) noexcept nogil
+cdef bint conn_open(ReactorC *r, Arrival a) noexcept nogil
 cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil
 cdef void conn_reap(ReactorC *r) noexcept nogil
 cdef void conn_side(ReactorC *r, Conn *c) noexcept nogil
+cdef void conn_secure(ReactorC *r, Conn *c) noexcept nogil
+cdef void arrival_drop(Arrival *a) noexcept nogil
 cdef bint conn_watch(ReactorC *r, Conn *c, uint32_t events) noexcept nogil
 
 cdef void line_put(Line *line, Conn *c) noexcept nogil

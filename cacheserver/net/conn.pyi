@@ -14,3 +14,8 @@ class Budget:
     def limit(self, limit: int) -> None: ...
     @property
     def used(self) -> int: ...
+    def take(self, size: int) -> bool:
+        """Count `size` bytes that no reactor holds. False, and nothing counted: they exceed the limit."""
+
+    def give(self, size: int) -> None:
+        """Count `size` bytes out again."""

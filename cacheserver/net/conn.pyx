@@ -16,6 +16,7 @@ from cacheserver.net.linux cimport (
     close, epoll_ctl, net_atomic_add, net_atomic_get, net_atomic_set, setsockopt, shutdown,
 )
 from cacheserver.net.peer cimport PEER_TEXT, peer_of, peer_text
+from cacheserver.net.transport cimport RECORD_MAX, tls_bytes, tls_close
 
 cdef enum:
     NOTSENT_LOWAT = 131072   # bytes the kernel takes beyond what the peer's window allows
@@ -47,10 +48,23 @@ cdef class Budget:
     def used(self) -> int:
         return net_atomic_get(&self.c.used)
 
+    def take(self, size: int) -> bool:
+        """Count `size` bytes that no reactor holds. False, and nothing counted, where they exceed the limit."""
+        cdef long long n = size
+        if net_atomic_add(&self.c.used, n) <= net_atomic_get(&self.c.limit):
+            return True
+        net_atomic_add(&self.c.used, -n)
+        return False
+
+    def give(self, size: int) -> None:
+        """Count `size` bytes out again."""
+        net_atomic_add(&self.c.used, -<long long>size)
+
 
 shared_held = Budget(64 << 20)
 shared_pinned = Budget(256 << 20)
 shared_carry = Budget(256 << 20)
+shared_secure = Budget(256 << 20)
 
 
 cdef void budget_join(BudgetC *b, long long parties) noexcept nogil:
@@ -74,6 +88,8 @@ cdef inline bint exceeded(BudgetC *b, long long own) noexcept nogil:
 cdef inline size_t holding(Conn *c, int kind) noexcept nogil:
     if kind == CARRY:
         return c.carry_cap
+    if kind == SECURE:
+        return c.tls.charged if c.tls != NULL else 0
     return c.held if kind == HELD else c.pinned
 
 
@@ -106,13 +122,35 @@ cdef Conn *stalest_carry(ReactorC *r) noexcept nogil:
     return worst
 
 
+cdef Conn *stalest_secure(ReactorC *r) noexcept nogil:
+    """The TLS connection that has been silent longest, and of several the one that costs most; NULL for none. Who has a job
+    waits for it, and is not counted as silent."""
+    cdef Conn *worst = NULL
+    cdef Conn *c
+    cdef uint32_t i
+    for i in range(r.count):
+        c = r.table[i]
+        if c.tls == NULL or c.flags & PARKED:
+            continue
+        if worst == NULL or c.last < worst.last or (c.last == worst.last and c.tls.charged > worst.tls.charged):
+            worst = c
+    return worst
+
+
 cdef void budget_enforce(ReactorC *r) noexcept nogil:
     """Close connections of this reactor while it exceeds its share of an exceeded budget."""
     cdef int kind
+    cdef Conn *worst
     for kind in range(KINDS):
         while exceeded(r.budgets[kind], r.bytes[kind]):
+            if kind == CARRY:
+                worst = stalest_carry(r)
+            else:
+                worst = stalest_secure(r) if kind == SECURE else largest_holder(r, kind)
+            if worst == NULL:
+                break
             r.budget_kicks += 1
-            conn_destroy(r, stalest_carry(r) if kind == CARRY else largest_holder(r, kind))
+            conn_destroy(r, worst)
 
 
 cdef void tell_watchers(ReactorC *r, Conn *c, bint closed) noexcept nogil:
@@ -124,9 +162,25 @@ cdef void tell_watchers(ReactorC *r, Conn *c, bint closed) noexcept nogil:
                               address, peer_text(&c.peer, address), c.peer.port)
 
 
-cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
-    """Take over the non-blocking socket `fd`. False: it could not be served and is closed; `open` is
-    corrected."""
+cdef void conn_secure(ReactorC *r, Conn *c) noexcept nogil:
+    """Count anew what OpenSSL holds for a TLS connection."""
+    cdef size_t now = tls_bytes(c.tls)
+    if now != c.tls.charged:
+        charge(r, SECURE, <long long>now - <long long>c.tls.charged)
+        c.tls.charged = now
+
+
+cdef void arrival_drop(Arrival *a) noexcept nogil:
+    """Close a socket that nobody serves. May take the GIL, so no lock may be held."""
+    if a.tls != NULL:
+        tls_close(a.tls)
+    else:
+        close(a.fd)
+
+
+cdef bint conn_open(ReactorC *r, Arrival a) noexcept nogil:
+    """Take over a non-blocking socket. False: it could not be served and is closed; `open` is corrected."""
+    cdef int fd = a.fd
     cdef Conn *c = <Conn *>malloc(sizeof(Conn))
     cdef Conn **table
     cdef epoll_event event
@@ -142,8 +196,13 @@ cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
         else:
             r.table = table
             r.table_cap = cap
+    if c != NULL and a.tls != NULL and r.record == NULL:
+        r.record = <char *>malloc(RECORD_MAX)
+        if r.record == NULL:
+            free(c)
+            c = NULL
     if c == NULL:
-        close(fd)
+        arrival_drop(&a)
         net_atomic_add(&r.open, -1)
         return False
     memset(c, 0, sizeof(Conn))
@@ -154,7 +213,7 @@ cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
     event.data.ptr = c
     if epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0:
         free(c)
-        close(fd)
+        arrival_drop(&a)
         net_atomic_add(&r.open, -1)
         return False
     c.fd = fd
@@ -167,6 +226,10 @@ cdef bint conn_open(ReactorC *r, int fd) noexcept nogil:
     r.table[r.count] = c
     r.count += 1
     tell_watchers(r, c, False)
+    if a.tls != NULL:
+        c.tls = a.tls
+        r.tls_open += 1
+        conn_secure(r, c)
     return True
 
 
@@ -191,7 +254,14 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
     if c.flags & PARKED:
         shutdown(c.fd, SHUT_RDWR)    # its job has the socket open, too
-    close(c.fd)
+    if c.tls != NULL:
+        charge(r, SECURE, -<long long>c.tls.charged)
+        r.tls_open -= 1
+        if not c.flags & PARKED:     # else it is in its job's hands: see park_end()
+            tls_close(c.tls)
+            c.tls = NULL
+    else:
+        close(c.fd)
     c.fd = -1
     r.count -= 1
     last = r.table[r.count]

@@ -13,18 +13,20 @@ from libc.string cimport memcpy, memset
 from cacheserver.engine cimport Span, engine_unpin, output_free, output_reset
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, HELD, HELD_MAX, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNREAD, UNSENT,
-    Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_watch, line_put,
+    Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_secure, conn_watch, line_put,
     conn_side, piece_done, piece_hold, piece_pin, piece_shrink,
 )
 from cacheserver.net.linux cimport (
     EPOLLIN, EPOLLOUT, FIONREAD, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR,
     ioctl, msghdr, net_atomic_get, send, sendmsg, shutdown, ssize_t,
 )
+from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, tls_bye, tls_send
 
 cdef enum:
     FLUSH_TEXT = 1048576     # bytes of reply text that end a batch early
     FLUSH_BYTES = 8388608    # bytes of reply that do, so that pins stay short
     OUTPUT_KEPT = 4194304    # bytes of text buffer kept from batch to batch
+    RECORDS_TURN = 64        # records encrypted for one connection in one turn
 
 
 cdef void flush_note(ReactorC *r, Conn *c, uint32_t first) noexcept nogil:
@@ -67,14 +69,14 @@ cdef void deliver(ReactorC *r, Conn *c, Span *spans, uint32_t n) noexcept nogil:
         give_back(r, spans, n)
         return
     if n and not c.flags & UNSENT:
-        if not transmit(r, c, spans, n, &done, &skip):
+        if not (transmit if c.tls == NULL else transmit_secure)(r, c, spans, n, &done, &skip):
             give_back(r, spans, n)
             conn_destroy(r, c)
             return
         give_back(r, spans, done)
     if done < n:
         c.flags |= UNSENT
-        if not retain(r, c, spans + done, n - done, skip) or not conn_watch(r, c, EPOLLOUT):
+        if not retain(r, c, spans + done, n - done, skip) or not watch_room(r, c):
             conn_destroy(r, c)
         else:
             conn_side(r, c)
@@ -128,6 +130,86 @@ cdef bint transmit(ReactorC *r, Conn *c, Span *spans, uint32_t n, uint32_t *done
         skip[0] = <size_t>sent
         return True
     return True
+
+
+cdef inline bint watch_room(ReactorC *r, Conn *c) noexcept nogil:
+    """Watch for what the next send waits for."""
+    return conn_watch(r, c, EPOLLOUT if c.tls == NULL or c.tls.retry == 0 else c.tls.wants)
+
+
+cdef ssize_t send_record(ReactorC *r, Conn *c, size_t n) noexcept nogil:
+    """Encrypt and send the `n` bytes at ReactorC.record; see tls_send()."""
+    cdef ssize_t sent = tls_send(c.tls, r.record, n)
+    conn_secure(r, c)
+    if sent > 0:
+        r.bytes_written += <size_t>sent
+        c.last = r.clock
+    elif sent != TLS_AGAIN:
+        r.tls_errors += 1
+    return sent
+
+
+cdef bint transmit_secure(ReactorC *r, Conn *c, Span *spans, uint32_t n, uint32_t *done,
+                          size_t *skip) noexcept nogil:
+    """transmit() for a TLS connection: records filled from one span after the other, a bounded number."""
+    cdef size_t size, part, room
+    cdef ssize_t sent
+    cdef uint32_t i
+    cdef int turn
+    for turn in range(RECORDS_TURN):
+        i = done[0]
+        part = skip[0]
+        size = 0
+        while i < n and size < RECORD_MAX:
+            room = RECORD_MAX - size
+            if spans[i].len - part > room:
+                memcpy(r.record + size, <char *>span_bytes(r, &spans[i]) + part, room)
+                part += room
+                size += room
+            else:
+                memcpy(r.record + size, <char *>span_bytes(r, &spans[i]) + part, spans[i].len - part)
+                size += spans[i].len - part
+                part = 0
+                i += 1
+        if size == 0:
+            return True
+        sent = send_record(r, c, size)
+        if sent < 0:
+            return sent == TLS_AGAIN
+        done[0] = i
+        skip[0] = part
+    return True
+
+
+cdef void flush_secure(ReactorC *r, Conn *c) noexcept nogil:
+    """flush_more() for a TLS connection."""
+    cdef size_t size, part, room
+    cdef ssize_t sent
+    cdef Piece *p
+    cdef uint32_t i
+    cdef int turn
+    for turn in range(RECORDS_TURN):
+        size = 0
+        room = c.tls.retry if c.tls.retry else RECORD_MAX
+        for i in range(c.head, c.npieces):
+            p = &c.pieces[i]
+            part = p.len if p.len < room - size else room - size
+            memcpy(r.record + size, p.base, part)
+            size += part
+            if size == room:
+                break
+        sent = send_record(r, c, size) if size else 0
+        if sent == TLS_AGAIN:
+            break
+        if sent < 0:
+            conn_destroy(r, c)
+            return
+        advance(r, c, <size_t>sent)
+        if c.head == c.npieces:
+            emptied(r, c)
+            return
+    if not watch_room(r, c):
+        conn_destroy(r, c)
 
 
 cdef inline void *span_bytes(ReactorC *r, Span *s) noexcept nogil:
@@ -225,6 +307,9 @@ cdef void flush_more(ReactorC *r, Conn *c) noexcept nogil:
     cdef Piece *p
     cdef uint32_t count = 0
     cdef ssize_t sent
+    if c.tls != NULL:
+        flush_secure(r, c)
+        return
     while c.head + count < c.npieces and count < IOV_COUNT:
         p = &c.pieces[c.head + count]
         r.iov[count].iov_base = p.base
@@ -285,6 +370,8 @@ cdef void finish(ReactorC *r, Conn *c) noexcept nogil:
     end it.
     """
     cdef int unread = 0
+    if c.tls != NULL:
+        tls_bye(c.tls)
     ioctl(c.fd, FIONREAD, &unread)
     shutdown(c.fd, SHUT_WR)
     if unread == 0 and not c.flags & UNREAD:

@@ -88,7 +88,7 @@ cdef extern from *:
         short events
         short revents
     int poll(pollfd *fds, unsigned long n, int timeout) nogil
-    short POLLOUT, POLLRDHUP, POLLHUP, POLLERR
+    short POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:

@@ -7,7 +7,7 @@ readers), requests.
 Memory: two small arrays of fds and reactors.
 Threads: all methods belong to the accepting thread; counters() to any.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from socket import socket
 
 cimport cython
@@ -18,7 +18,7 @@ from libc.stdlib cimport calloc, free
 from cacheserver.net.conn cimport ReactorC
 from cacheserver.net.inbox cimport inbox_put
 from cacheserver.net.linux cimport (
-    CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_gettime, close, net_accept, net_atomic_get,
+    CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_gettime, close, net_accept, net_atomic_add, net_atomic_get,
     recv, send, timespec,
 )
 from cacheserver.net.reactor cimport Reactor
@@ -55,6 +55,8 @@ cdef class Listener:
     on_pause(seconds): called when a client must wait: for a place, or because the system has no file
     descriptor or buffer left (`full` tells which). The owner stops watching the sockets, and after that time
     calls resume(). The time is 10 ms for a place; else it doubles from 10 to 100 ms while it does not help.
+    secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It counts as an
+    open connection until settled(): then a reactor has it, or it is closed. max_unsettled: how many of them there may be.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
@@ -68,6 +70,12 @@ cdef class Listener:
     cdef long long max_conns
     cdef bint refuse
     cdef bint stopped
+    cdef readonly frozenset secure
+    cdef object on_secure
+    cdef int fresh[ACCEPT_MAX] # accepted for on_secure by the call that runs
+    cdef int nfresh
+    cdef long long unsettled # atomic
+    cdef long long max_unsettled
     cdef double pause
     cdef uint64_t paused_at
     cdef uint64_t accepted
@@ -76,7 +84,8 @@ cdef class Listener:
     cdef uint64_t disabled_us
 
     def __init__(self, sockets: Sequence[socket], reactors: Sequence[Reactor], *, max_conns: int,
-                 refuse: bool = True, on_pause: Callable[[float], object] | None = None) -> None:
+                 refuse: bool = True, on_pause: Callable[[float], object] | None = None, secure: Iterable[int] = (),
+                 on_secure: Callable[[int], object] | None = None, max_unsettled: int = 256) -> None:
         cdef Reactor reactor
         if self.fds != NULL:
             raise RuntimeError("a listener is set up once")
@@ -89,6 +98,9 @@ cdef class Listener:
         self.max_conns = max_conns
         self.refuse = refuse
         self.on_pause = on_pause
+        self.secure = frozenset(secure)
+        self.on_secure = on_secure
+        self.max_unsettled = max_unsettled
         self.pause = PAUSE_FIRST
         self.fds = <int *>calloc(len(self.sockets) + 1, sizeof(int))
         self.targets = <ReactorC **>calloc(len(self.reactors), sizeof(ReactorC *))
@@ -112,7 +124,8 @@ cdef class Listener:
         Never raises for a client's or the system's sake: lost connections are skipped, exhaustion pauses
         (see on_pause).
         """
-        cdef int fd, accepted, error = 0
+        cdef int fd, i, accepted, error = 0
+        cdef bint secure
         cdef double seconds
         if not 0 <= index < len(self.sockets):
             raise IndexError(f"socket {index} of {len(self.sockets)}")
@@ -123,8 +136,12 @@ cdef class Listener:
             self.begin_pause(PAUSE_FIRST)
             return 0
         fd = self.fds[index]
+        secure = index in self.secure
         with nogil:
-            accepted = self.accept_all(fd, &error)
+            accepted = self.accept_all(fd, secure, &error)
+        for i in range(self.nfresh):
+            self.on_secure(self.fresh[i])
+        self.nfresh = 0
         if error:
             seconds = self.pause
             self.pause = min(seconds * 2, PAUSE_LAST)
@@ -133,7 +150,7 @@ cdef class Listener:
             self.pause = PAUSE_FIRST
         return accepted
 
-    cdef int accept_all(self, int listening, int *exhausted) noexcept nogil:
+    cdef int accept_all(self, int listening, bint secure, int *exhausted) noexcept nogil:
         cdef int fd, tries, accepted = 0
         for tries in range(ACCEPT_MAX):
             if not self.refuse and self.no_place():
@@ -141,7 +158,7 @@ cdef class Listener:
             fd = net_accept(listening)
             if fd >= 0:
                 accepted += 1
-                self.place(fd)
+                self.place(fd, secure)
             elif errno == EAGAIN:
                 break
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
@@ -152,18 +169,27 @@ cdef class Listener:
 
     cdef bint no_place(self) noexcept nogil:
         """Whether as many connections are open as there may be."""
-        cdef long long open = 0
+        cdef long long open = net_atomic_get(&self.unsettled)
         cdef uint32_t i
         for i in range(self.ntargets):
             open += net_atomic_get(&self.targets[i].open)
         return open >= self.max_conns
 
-    cdef void place(self, int fd) noexcept nogil:
-        """Refuse a connection, or give it to the next reactor."""
+    cdef void place(self, int fd, bint secure) noexcept nogil:
+        """Refuse a connection, or give it to the next reactor, or keep it for on_secure."""
         cdef uint32_t i
-        if self.no_place():
+        if self.no_place() or (secure and net_atomic_get(&self.unsettled) >= self.max_unsettled):
             self.rejected += 1
-            refuse(fd)
+            if secure:
+                close(fd)        # no handshake, so there are no words it could read
+            else:
+                refuse(fd)
+            return
+        if secure:
+            self.accepted += 1
+            net_atomic_add(&self.unsettled, 1)
+            self.fresh[self.nfresh] = fd
+            self.nfresh += 1
             return
         i = self.turn
         self.turn = i + 1 if i + 1 < self.ntargets else 0
@@ -188,6 +214,10 @@ cdef class Listener:
         self.end_pause()
         return 0.0
 
+    def settled(self) -> None:
+        """What was given to on_secure is a reactor's now, or closed; any thread, once for each."""
+        net_atomic_add(&self.unsettled, -1)
+
     cdef void end_pause(self) noexcept:
         if self.paused:
             self.paused = self.full = False
@@ -202,6 +232,7 @@ cdef class Listener:
         """Counters under memcached's names."""
         cdef uint64_t waiting = now_us() - self.paused_at if self.paused else 0
         return {
+            "curr_connections": net_atomic_get(&self.unsettled),
             "total_connections": self.accepted,
             "rejected_connections": self.rejected,
             "accepting_conns": 0 if self.paused or self.stopped else 1,

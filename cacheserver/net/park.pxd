@@ -13,6 +13,7 @@ cdef class Parked:
     cdef Conn *c
     cdef object owner
     cdef int fd
+    cdef bint broken         # a send failed: the client would not know where the next reply begins
     cdef int give_back(self, bint ending) except -1
 
 cdef Parked park(object owner, ReactorC *r, Conn *c)

@@ -16,7 +16,8 @@ class Parked:
         """Whether the client has hung up (or will send no more); waits for that up to `timeout` seconds."""
 
     def resume(self) -> None:
-        """Give the connection back: the conversation goes on with what the client has sent meanwhile."""
+        """Give the connection back: the conversation goes on with what the client has sent meanwhile. After a
+        send that failed it is closed."""
 
     def close(self) -> None:
         """Give the connection back to be closed."""

@@ -8,11 +8,12 @@ cimport cython
 
 from cacheserver.net.conn cimport DEAD, PARKED, RESUME, conn_destroy, line_put
 from cacheserver.net.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLERR, POLLHUP, POLLOUT,
-    POLLRDHUP, SHUT_RDWR,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLERR, POLLHUP, POLLIN,
+    POLLOUT, POLLRDHUP, SHUT_RDWR,
     close, epoll_ctl, epoll_event, eventfd_write, fcntl, net_atomic_add, net_now_us, poll, pollfd,
     pthread_mutex_lock, pthread_mutex_unlock, send, shutdown, ssize_t,
 )
+from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, Tls, tls_close, tls_send
 
 cdef enum:
     LOOK_MS = 1000           # longest wait for the client before the clock is looked at again
@@ -41,6 +42,9 @@ cdef void park_end(ReactorC *r, Conn *c) noexcept nogil:
     cdef epoll_event event
     c.flags &= ~<unsigned int>PARKED
     if c.flags & DEAD:
+        if c.tls != NULL:
+            tls_close(c.tls)
+            c.tls = NULL
         c.next = r.dead
         r.dead = c
         return
@@ -61,6 +65,8 @@ cdef void park_free(ReactorC *r) noexcept nogil:
     while r.returned != NULL:
         c = r.returned
         r.returned = c.next
+        if c.tls != NULL:
+            tls_close(c.tls)
         free(c)
 
 
@@ -83,6 +89,23 @@ cdef ssize_t send_some(int fd, const char *p, size_t n, long long until) noexcep
         poll(&watched, 1, LOOK_MS)
 
 
+cdef ssize_t send_record(Tls *t, int fd, const char *p, size_t n, long long until) noexcept nogil:
+    """send_some() for a TLS connection."""
+    cdef pollfd watched
+    cdef ssize_t sent
+    watched.fd = fd
+    if n > RECORD_MAX:
+        n = RECORD_MAX
+    while True:
+        sent = tls_send(t, p, n)
+        if sent != TLS_AGAIN:
+            return sent
+        if net_now_us() >= until:
+            return 0
+        watched.events = POLLIN if t.wants == EPOLLIN else POLLOUT
+        poll(&watched, 1, LOOK_MS)
+
+
 @cython.no_gc_clear  # giving the connection back needs its reactor
 cdef class Parked:
     def __cinit__(self):
@@ -100,8 +123,12 @@ cdef class Parked:
                 raise ConnectionError("the connection has been given back")
             with nogil:
                 until = net_now_us() + <long long>(patience * 1000000)
-                sent = send_some(self.fd, <const char *>&data[done], n - done, until)
+                if self.c.tls == NULL:
+                    sent = send_some(self.fd, <const char *>&data[done], n - done, until)
+                else:
+                    sent = send_record(self.c.tls, self.fd, <const char *>&data[done], n - done, until)
             if sent <= 0:
+                self.broken = True   # it may have gone out in part
                 raise ConnectionError("the client does not read" if sent == 0 else "the client is gone")
             done += sent
             net_atomic_add(&self.r.parked_written, sent)
@@ -136,7 +163,7 @@ cdef class Parked:
         pthread_mutex_lock(&self.r.lock)
         close(self.fd)
         self.fd = -1
-        self.c.ending = ending
+        self.c.ending = ending or self.broken
         self.c.next = self.r.returned
         self.r.returned = self.c
         if not self.r.inbox_shut:

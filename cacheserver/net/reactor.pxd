@@ -9,6 +9,7 @@ cdef class Reactor:
     cdef Budget held_budget
     cdef Budget pinned_budget
     cdef Budget carry_budget
+    cdef Budget secure_budget
     cdef double idle_timeout
     cdef bint busy
     cdef bint close_asked

@@ -1,3 +1,4 @@
+import ssl
 from collections.abc import Callable
 
 from cacheserver.engine import Engine
@@ -5,12 +6,13 @@ from cacheserver.net.conn import Budget
 from cacheserver.net.park import Parked
 
 class Reactor:
-    """Serves plaintext stream sockets (TCP, Unix) with one engine. All but adopt() and counters() belong to
-    one thread.
+    """Serves stream sockets (TCP, Unix, TLS) with one engine. All but adopt(), adopt_tls() and counters()
+    belong to one thread.
 
-    max_input, max_output, max_pinned: bytes that all connections together may hold of unfinished input, of
-    unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
-    reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
+    max_input, max_output, max_pinned, max_secure: bytes that all connections together may hold of unfinished
+    input, of unsent output copied to the heap, of unsent output left in the store, and of OpenSSL's own
+    state: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
+    budgets (256, 64, 256 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
     on_job(parked, job): called when a command's handler answers with a job instead of bytes; the connection
     is parked until the job gives it back. None: such commands are answered ERROR.
@@ -25,6 +27,7 @@ class Reactor:
         max_input: Budget | int | None = None,
         max_output: Budget | int | None = None,
         max_pinned: Budget | int | None = None,
+        max_secure: Budget | int | None = None,
         idle_timeout: float = 0,
         on_job: Callable[[Parked, Callable[..., object]], object] | None = None,
     ) -> None: ...
@@ -34,6 +37,13 @@ class Reactor:
     def adopt(self, fd: int) -> bool:
         """Hand over an accepted non-blocking stream socket; any thread. False: the reactor is closed, and so
         is `fd` now."""
+
+    def adopt_tls(self, sock: ssl.SSLSocket, base: int) -> bool:
+        """Hand over a non-blocking TLS socket whose handshake is done; any thread. False: the reactor is
+        closed, and so is `sock` now.
+
+        base: bytes that OpenSSL holds for the connection while it is at rest; they count against max_secure.
+        """
 
     def on_ready(self) -> None:
         """Serve everything that is ready. An exception of a command's handler closes its connection and is
@@ -81,5 +91,6 @@ class Reactor:
         read_buf_bytes.
         Own: budget_kicks and pressure_kicks (connections closed for a budget, by relieve()),
         pending_bytes (unsent output on the heap), pinned_bytes (unsent output left in the store),
-        carry_bytes (unfinished input), output_buf_bytes, conn_bytes.
+        carry_bytes (unfinished input), output_buf_bytes, conn_bytes, ssl_connections, ssl_proto_errors (TLS
+        connections that ended in an error).
         """

@@ -1,15 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The reactor: one epoll set of plaintext stream sockets (TCP, Unix), served in batches without the GIL.
+"""The reactor: one epoll set of stream sockets (TCP, Unix, TLS), served in batches without the GIL.
 
 The event loop watches one file descriptor, the epoll set's own. Each wake-up serves every ready connection
 (see serve.pyx).
 
 Knows: the life of the set and of its connections. Must not know: requests, items, asyncio.
-Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_ready(); adopt() may be called
-from any.
+Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_ready(); adopt() and adopt_tls()
+may be called from any.
 """
 import logging
 from collections.abc import Callable
+from ssl import SSLSocket
 
 cimport cython
 from libc.errno cimport errno
@@ -22,12 +23,12 @@ from cacheserver.engine cimport (
 )
 from cacheserver.net.conn cimport (
     CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PARKED, PINNED, QUEUE_MAX,
-    RESUME, UNSENT,
-    Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, conn_side,
-    largest_holder, line_take, shared_carry, shared_held, shared_pinned,
+    RESUME, SECURE, UNSENT,
+    Arrival, Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, conn_side,
+    largest_holder, line_take, shared_carry, shared_held, shared_pinned, shared_secure,
 )
 from cacheserver.net.flush cimport flush_all, flush_note
-from cacheserver.net.inbox cimport inbox_put, inbox_shut, inbox_take
+from cacheserver.net.inbox cimport inbox_put, inbox_put_secure, inbox_shut, inbox_take
 from cacheserver.net.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN,
     close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
@@ -36,6 +37,7 @@ from cacheserver.net.linux cimport (
 from cacheserver.net.park cimport Parked, park, park_free
 from cacheserver.net.seats cimport seat_list
 from cacheserver.net.serve cimport TURN_US, clock_set, end_drained, feed_carry, serve, settle
+from cacheserver.net.transport cimport tls_wrap
 
 log = logging.getLogger("cacheserver.net")
 
@@ -98,11 +100,12 @@ cdef size_t relieve(ReactorC *r, bint hard, long long target) noexcept nogil:
 
 @cython.no_gc_clear  # closing gives pins back to the engine, so the engine must outlive it
 cdef class Reactor:
-    """Serves stream sockets with one engine. All but adopt() and counters() belong to one thread.
+    """Serves stream sockets with one engine. All but adopt(), adopt_tls() and counters() belong to one thread.
 
-    max_input, max_output, max_pinned: bytes that all connections together may hold of unfinished input, of
-    unsent output copied to the heap, and of unsent output left in the store: a Budget to share between
-    reactors, a number for this reactor alone, or None for the process's own budgets (256, 64 and 256 MiB).
+    max_input, max_output, max_pinned, max_secure: bytes that all connections together may hold of unfinished
+    input, of unsent output copied to the heap, of unsent output left in the store, and of OpenSSL's own
+    state: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
+    budgets (256, 64, 256 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
     on_job(parked, job): called when a command's handler answers with a job instead of bytes; the connection
     is parked until the job gives it back. None: such commands are answered ERROR.
@@ -117,7 +120,7 @@ cdef class Reactor:
 
     def __init__(self, engine: Engine, *, max_input: Budget | int | None = None,
                  max_output: Budget | int | None = None, max_pinned: Budget | int | None = None,
-                 idle_timeout: float = 0,
+                 max_secure: Budget | int | None = None, idle_timeout: float = 0,
                  on_job: Callable[[Parked, Callable[..., object]], object] | None = None) -> None:
         cdef int kind
         cdef epoll_event event
@@ -132,9 +135,11 @@ cdef class Reactor:
         self.carry_budget = as_budget(max_input, shared_carry)
         self.held_budget = as_budget(max_output, shared_held)
         self.pinned_budget = as_budget(max_pinned, shared_pinned)
+        self.secure_budget = as_budget(max_secure, shared_secure)
         self.c.budgets[HELD] = &self.held_budget.c
         self.c.budgets[PINNED] = &self.pinned_budget.c
         self.c.budgets[CARRY] = &self.carry_budget.c
+        self.c.budgets[SECURE] = &self.secure_budget.c
         self.c.input = <char *>malloc(CARRY_MAX + INPUT_ALONE)
         self.c.queue = <Queued *>calloc(QUEUE_MAX, sizeof(Queued))
         self.c.iov = <iovec *>calloc(IOV_COUNT, sizeof(iovec))
@@ -171,6 +176,23 @@ cdef class Reactor:
         cdef bint taken
         with nogil:
             taken = inbox_put(&self.c, handle)
+        return taken
+
+    def adopt_tls(self, sock: SSLSocket, base: int) -> bool:
+        """Hand over a non-blocking TLS socket whose handshake is done; any thread. False: the reactor is
+        closed, and so is `sock` now.
+
+        base: bytes that OpenSSL holds for the connection while it is at rest; they count against max_secure.
+        """
+        cdef Arrival a
+        cdef bint taken
+        a.fd = sock.fileno()
+        a.tls = tls_wrap(sock, base)
+        if a.tls == NULL:
+            sock.close()
+            return False
+        with nogil:
+            taken = inbox_put_secure(&self.c, a)
         return taken
 
     def on_ready(self) -> None:
@@ -339,6 +361,8 @@ cdef class Reactor:
             "pinned_bytes": self.c.bytes[PINNED],
             "carry_bytes": self.c.bytes[CARRY],
             "read_buf_bytes": 0 if self.c.closed else CARRY_MAX + INPUT_ALONE,
+            "ssl_connections": self.c.tls_open,
+            "ssl_proto_errors": self.c.tls_errors,
             "output_buf_bytes": self.c.out.text.cap,
             "conn_bytes": (
                 self.c.count * sizeof(Conn) + self.c.table_cap * sizeof(void *) + self.c.side_bytes
@@ -378,6 +402,8 @@ cdef void shut(ReactorC *r) noexcept:
     free(r.queue)
     free(r.iov)
     free(r.events)
+    free(r.record)
+    r.record = NULL
     r.table = NULL
     r.input = NULL
     r.queue = NULL

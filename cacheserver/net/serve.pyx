@@ -5,7 +5,8 @@ Knows: when to read, when not to, and how much work one connection gets in one w
 events bring back what is left over. Must not know: requests, items, asyncio.
 Memory: see conn.pxd. Threads: the reactor's own, without the GIL.
 """
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc cimport errno as system
+from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
@@ -17,15 +18,17 @@ from cacheserver.engine cimport (
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
     UNREAD, UNSENT,
-    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, conn_side, line_put, line_take,
+    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, conn_secure, conn_side, conn_watch, line_put, line_take,
 )
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
 from cacheserver.net.inbox cimport inbox_take
 from cacheserver.net.linux cimport (
-    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
+    EPOLLERR, EPOLLHUP, EPOLLIN, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
 )
+from cacheserver.net.transport cimport TLS_AGAIN, tls_recv
 
 cdef enum:
+    RECORDS_TURN = 4         # records received for one connection in one wake-up
     LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
 
 
@@ -98,19 +101,37 @@ cdef inline void count_input(ReactorC *r, Conn *c, ssize_t got) noexcept nogil:
     c.last = r.clock
 
 
+cdef ssize_t recv_secure(ReactorC *r, Conn *c, char *p, size_t n) noexcept nogil:
+    """recv() for a TLS connection."""
+    cdef ssize_t got = tls_recv(c.tls, p, n)
+    conn_secure(r, c)
+    if got >= 0:
+        return got if conn_watch(r, c, EPOLLIN) else broken(r)
+    if got != TLS_AGAIN or not conn_watch(r, c, c.tls.wants):
+        return broken(r)
+    system.errno = EAGAIN
+    return -1
+
+
+cdef ssize_t broken(ReactorC *r) noexcept nogil:
+    r.tls_errors += 1
+    system.errno = EIO
+    return -1
+
+
 cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
     """Receive once, or a few times into a large value, and execute."""
     cdef char *end = r.input + CARRY_MAX
     cdef ssize_t got
     cdef size_t kept
-    if c.ncarry == 0 and receive_direct(r, c):
+    if c.ncarry == 0 and c.tls == NULL and receive_direct(r, c):
         return
     if c.ncarry > CARRY_MAX:
         conn_destroy(r, c)
         return
     if not c.session.trusted:
         limit = STRANGER_MAX     # what it sends while its password is checked is kept
-    got = recv(c.fd, end, limit, MSG_DONTWAIT)
+    got = recv(c.fd, end, limit, MSG_DONTWAIT) if c.tls == NULL else recv_secure(r, c, end, limit)
     if got <= 0:
         no_input(r, c, got)
         return
@@ -121,6 +142,19 @@ cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
     if kept:
         memcpy(end - kept, c.carry, kept)
     feed_input(r, c, end - kept, kept + <size_t>got)
+
+
+cdef void receive_secure(ReactorC *r, Conn *c) noexcept nogil:
+    """receive() for a TLS connection, of which a call gives one record: as many as have arrived, within bounds."""
+    cdef int turn, unread = 0
+    for turn in range(RECORDS_TURN):
+        receive(r, c, INPUT_SHARED)
+        if c.flags:
+            return
+        ioctl(c.fd, FIONREAD, &unread)
+        if unread == 0:
+            return
+    r.conn_yields += 1
 
 
 cdef bint receive_direct(ReactorC *r, Conn *c) noexcept nogil:
@@ -220,12 +254,15 @@ cdef void serve(ReactorC *r) noexcept nogil:
 
 cdef inline void serve_one(ReactorC *r, Conn *c, uint32_t events, size_t limit) noexcept nogil:
     if c.flags == 0:
-        receive(r, c, limit)
+        if c.tls == NULL:
+            receive(r, c, limit)
+        else:
+            receive_secure(r, c)
     elif c.flags & DEAD:
         pass
     elif c.flags & LINGER:
         discard(r, c)
-    elif c.flags & UNSENT and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+    elif c.flags & UNSENT and events & (c.watched | EPOLLERR | EPOLLHUP):
         flush_more(r, c)
 
 
@@ -237,7 +274,7 @@ cdef void end_drained(ReactorC *r) noexcept nogil:
     while i > 0:
         i -= 1
         c = r.table[i]
-        if c.flags or c.ncarry or not session_between(&c.session):
+        if c.flags or c.ncarry or not session_between(&c.session) or (c.tls != NULL and c.tls.partial):
             continue
         unread = 0
         ioctl(c.fd, FIONREAD, &unread)

@@ -81,7 +81,10 @@ def test_what_has_no_meaning_here_is_named_once_with_the_reason() -> None:
         (["-Y", ""], "-Y"),
         (["-Y", "/etc/x", "-U", "11211"], "UDP"),
         (["-o", "ext_path=/x:1G"], "flash"),
-        (["--enable-ssl"], "TLS"),
+        (["-o", "ssl_verify_mode=4"], "from 0 to 3"),
+        (["-o", "ssl_min_version=tlsv1.2"], "from 0 to 3"),
+        (["-o", "ssl_keyformat=2"], "openssl pkey"),
+        (["-o", "ssl_key="], "the path is empty"),
         (["-p", "port"], "'port' is not a whole number"),
         (["-p", "65536"], "65535"),
         (["-p", "0"], "nothing is left to listen on"),
@@ -115,7 +118,7 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
         cli.parse(["-h"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for flag in [f"-{letter}" for letter in "plsaUtcbIMCFADBudPrvohVmfnLR"]:
+    for flag in [f"-{letter}" for letter in "plsaUtcbIZMCFADBudPrvohVmfnLR"]:
         assert f"\n  {flag}" in text, f"{flag} is missing"
     assert "idle_timeout" in text
 

@@ -70,6 +70,8 @@ class FakeServer:
         self.datagrams = [Part(bytes_read=30, udp_dropped=6)]
         self.watch = Elsewhere(log_watchers=2, log_watcher_sent=7)
         self.detail = Elsewhere(detail_dropped=5)
+        self.certificates: Any = None
+        self.handshakes: Any = None
         self.listener = Part(total_connections=50, rejected_connections=2, accepting_conns=1)
         small = {"chunk_size": 96, "total_pages": 1, "number": 2, "mem_requested": 130, "get_hits": 70}
         self.snapshot: dict[str, Any] = {
@@ -471,3 +473,25 @@ def test_shutdown_knows_no_other_mode() -> None:
     server = FakeServer(enable_shutdown=True)
     assert Commands(server)(b"shutdown now") == b"CLIENT_ERROR invalid shutdown mode\r\n"
     assert server.stopped == 0
+
+
+def test_refresh_certs_says_what_memcached_says(commands: Commands, server: FakeServer) -> None:
+    assert commands(b"refresh_certs") == b"Error TLS not enabled\r\n"
+    assert "time_since_server_cert_refresh" not in fields(commands(b"stats"))
+    why = [""]
+    server.certificates = SimpleNamespace(age=5, refresh=lambda: why[0])
+    assert commands(b"refresh_certs") == b"OK\r\n"
+    why[0] = "the key does not belong"
+    assert commands(b"refresh_certs") == b"Error the key does not belong\r\n"
+    assert fields(commands(b"stats"))["time_since_server_cert_refresh"] == "5"
+
+
+def test_handshakes_are_counted_with_the_connections(commands: Commands, server: FakeServer) -> None:
+    server.handshakes = Part(ssl_handshakes=7, ssl_handshake_errors=2, ssl_unfinished=1, ssl_bytes=16384)
+    server.reactors[0].numbers["ssl_connections"] = 5
+    found = fields(commands(b"stats"))
+    names = ("ssl_connections", "ssl_handshakes", "ssl_handshake_errors", "ssl_unfinished", "ssl_bytes")
+    assert [found[name] for name in names] == ["5", "7", "2", "1", "16384"]
+    commands(b"stats reset")
+    found = fields(commands(b"stats"))
+    assert [found[name] for name in names] == ["5", "0", "0", "1", "16384"]

@@ -60,7 +60,7 @@ def test_addresses(text: str, expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,", ":11211", "host:", "host:x", "host:0", "host:65536", "[::1", "[::1]1", "[]"]
+    "text", ["", "a,", ":11211", "host:", "host:x", "host:0", "host:65536", "[::1", "[::1]1", "[]", "notls:"]
 )
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|whole number"):

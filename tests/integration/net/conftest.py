@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,9 +14,15 @@ import pytest
 from cacheserver.engine import Engine
 from cacheserver.net.reactor import Reactor
 from cacheserver.store.store import Store
+from tests.certificates import Certificates
+from tests.secure import SecureClient, secure_pair
 
 MAX_ITEM = 4 << 20
 PATIENCE = 20.0  # seconds until a test gives up waiting for something that must happen
+REST_BYTES = 16384  # what a TLS connection at rest is said to cost
+PLAIN, SECURE = "plain", "tls"
+
+Client = socket.socket | SecureClient
 
 
 def answer(line: bytes) -> bytes:
@@ -24,15 +31,21 @@ def answer(line: bytes) -> bytes:
 
 
 class Rig:
-    """One store, one engine, one reactor, and the client ends of its connections."""
+    """One store, one engine, one reactor, and the client ends of its connections.
 
-    def __init__(self, **options: object) -> None:
+    contexts: of client and server; with them every connection speaks TLS.
+    """
+
+    def __init__(
+        self, contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None, **options: object
+    ) -> None:
+        self.contexts = contexts
         self.engine = Engine(Store(capacity=512 << 20, max_item=MAX_ITEM))
         self.engine.handler = answer
         self.reactor = Reactor(self.engine, **options)  # type: ignore[arg-type]
-        self._clients: list[socket.socket] = []
+        self._clients: list[Client] = []
 
-    def connect(self, *, rcvbuf: int = 0, sndbuf: int = 0) -> socket.socket:
+    def connect(self, *, rcvbuf: int = 0, sndbuf: int = 0) -> Client:
         """A TCP client; rcvbuf is its own buffer, sndbuf the server's, in bytes (0: the system's choice)."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             client = socket.socket()
@@ -44,16 +57,21 @@ class Rig:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
         return self._adopt(client, server)
 
-    def connect_unix(self) -> socket.socket:
+    def connect_unix(self) -> Client:
         return self._adopt(*socket.socketpair())
 
-    def _adopt(self, client: socket.socket, server: socket.socket) -> socket.socket:
+    def _adopt(self, client: socket.socket, server: socket.socket) -> Client:
         server.setblocking(False)
         client.setblocking(False)
-        assert self.reactor.adopt(server.detach())
-        self._clients.append(client)
+        end: Client = client
+        if self.contexts is None:
+            assert self.reactor.adopt(server.detach())
+        else:
+            end, secure = secure_pair(client, server, self.contexts)
+            assert self.reactor.adopt_tls(secure, REST_BYTES)
+        self._clients.append(end)
         self.pump_once()
-        return client
+        return end
 
     def pump_once(self) -> bool:
         """One wake-up, if there is a reason for one now."""
@@ -68,7 +86,7 @@ class Rig:
         while self.pump_once():
             assert time.monotonic() < until, "the reactor spins"
 
-    def pump(self, done: Callable[[], bool], client: socket.socket | None = None) -> None:
+    def pump(self, done: Callable[[], bool], client: Client | None = None) -> None:
         """Wake-ups until `done`, which is asked again whenever the reactor or the client has something."""
         until = time.monotonic() + PATIENCE
         watched = [self.reactor.fileno(), *([client] if client else [])]
@@ -76,8 +94,11 @@ class Rig:
             assert time.monotonic() < until, "waited in vain"
             if self.reactor.fileno() in select.select(watched, [], [], 0.01)[0]:
                 self.reactor.on_ready()
+            for each in self._clients:
+                if isinstance(each, SecureClient):
+                    each.flush()
 
-    def send(self, client: socket.socket, data: bytes, piece: int = 1 << 30) -> None:
+    def send(self, client: Client, data: bytes, piece: int = 1 << 30) -> None:
         """Send all of `data` in pieces of at most `piece` bytes, each with the wake-ups it causes."""
         view = memoryview(data)
         while view:
@@ -85,7 +106,7 @@ class Rig:
                 view = view[client.send(view[:piece]) :]
             self.pump_all()
 
-    def read(self, client: socket.socket, n: int, piece: int = 1 << 16) -> bytes:
+    def read(self, client: Client, n: int, piece: int = 1 << 16) -> bytes:
         """Receive exactly `n` bytes, at most `piece` at a time."""
         data = bytearray()
 
@@ -102,7 +123,7 @@ class Rig:
             self.pump(more, client)
         return bytes(data)
 
-    def read_to_end(self, client: socket.socket) -> bytes:
+    def read_to_end(self, client: Client) -> bytes:
         """Receive until the server closes; a reset fails the test."""
         data = bytearray()
 
@@ -117,12 +138,12 @@ class Rig:
         self.pump(more, client)
         return bytes(data)
 
-    def ask(self, client: socket.socket, request: bytes, reply: bytes) -> None:
+    def ask(self, client: Client, request: bytes, reply: bytes) -> None:
         """Send a request and check its reply."""
         self.send(client, request)
         assert self.read(client, len(reply)) == reply
 
-    def store(self, client: socket.socket, key: bytes, value: bytes) -> None:
+    def store(self, client: Client, key: bytes, value: bytes) -> None:
         self.ask(client, b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value), b"STORED\r\n")
 
     def close(self) -> None:
@@ -132,11 +153,16 @@ class Rig:
 
 
 @pytest.fixture
-def make_rig() -> Iterator[Callable[..., Rig]]:
+def make_rig(request: pytest.FixtureRequest) -> Iterator[Callable[..., Rig]]:
+    """Rigs; their connections speak TLS where the test is run with SECURE as this fixture's parameter."""
     rigs: list[Rig] = []
+    contexts = None
+    if getattr(request, "param", PLAIN) == SECURE:
+        made: Certificates = request.getfixturevalue("certificates")
+        contexts = made.client_context(), made.server_context()
 
     def make(**options: object) -> Rig:
-        rigs.append(Rig(**options))
+        rigs.append(Rig(contexts, **options))
         return rigs[-1]
 
     yield make

@@ -10,6 +10,7 @@ import pytest
 from cacheserver.net.conn import Budget
 
 MakeRig = Callable[..., Any]
+pytestmark = pytest.mark.parametrize("make_rig", ["plain", "tls"], indirect=True)
 
 LARGE = bytes(range(256)) * 4000  # 1,024,000 bytes
 

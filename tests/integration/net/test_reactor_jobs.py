@@ -12,6 +12,7 @@ from cacheserver.desk import BUSY, Desk, Stream
 from tests.integration.net.conftest import Rig
 
 PATIENCE = 10.0
+pytestmark = pytest.mark.parametrize("make_rig", ["plain", "tls"], indirect=True)
 
 
 class Jobs:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 MakeRig = Callable[..., Any]
+pytestmark = pytest.mark.parametrize("make_rig", ["plain", "tls"], indirect=True)
 
 
 def test_idle_connection_is_closed_after_its_time_and_an_active_one_is_not(make_rig: MakeRig) -> None:

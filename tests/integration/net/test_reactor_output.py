@@ -10,6 +10,7 @@ import pytest
 from cacheserver.net.conn import Budget
 
 MakeRig = Callable[..., Any]
+pytestmark = pytest.mark.parametrize("make_rig", ["plain", "tls"], indirect=True)
 
 
 def pattern(size: int, seed: int) -> bytes:

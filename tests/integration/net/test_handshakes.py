@@ -1,0 +1,200 @@
+"""Handshakes: done off the workers, and bounded in number, time and memory, whatever strangers do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cacheserver.handshakes import COST, Handshakes
+from cacheserver.net.conn import Budget
+from tests.certificates import Certificates
+from tests.secure import SecureClient
+
+PATIENCE = 10.0
+
+
+class Door:
+    """Handshakes with every socket they were given and whatever they handed over."""
+
+    def __init__(self, made: Certificates, **options: object) -> None:
+        self.budget = Budget(8 * COST)
+        self.handed: list[ssl.SSLSocket] = []
+        self.settled = 0
+        self.context = made.server_context()
+        self.errors: list[BaseException] = []
+        options = {"budget": self.budget, "most": 4, "on_error": self.errors.append, **options}
+        self.handshakes = Handshakes(lambda: self.context, self.handed.append, settled=self.settle, **options)  # type: ignore[arg-type]
+        self.handshakes.start()
+        self.client_context = made.client_context()
+        self.clients: list[SecureClient] = []
+
+    def settle(self) -> None:
+        self.settled += 1
+
+    def connect(self) -> SecureClient:
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        there.setblocking(False)
+        self.clients.append(SecureClient(here, self.client_context))
+        self.handshakes.take(there.detach())
+        return self.clients[-1]
+
+    def until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            assert time.monotonic() < deadline, self.handshakes.counters()
+            time.sleep(0.002)
+
+    def count(self, name: str) -> int:
+        return self.handshakes.counters()[name]
+
+    def close(self) -> None:
+        assert self.handshakes.stop(PATIENCE)
+        assert self.errors == []
+        for each in (*self.handed, *(client.raw for client in self.clients)):
+            each.close()
+
+
+@pytest.fixture
+def make_door(certificates: Certificates) -> Iterator[Callable[..., Door]]:
+    doors: list[Door] = []
+
+    def make(**options: object) -> Door:
+        doors.append(Door(certificates, **options))
+        return doors[-1]
+
+    yield make
+    for door in doors:
+        door.close()
+
+
+@pytest.fixture
+def door(make_door: Callable[..., Door]) -> Door:
+    return make_door()
+
+
+def ended(client: SecureClient) -> bool:
+    """Whether the server has closed this client's connection."""
+    try:
+        return client.raw.recv(1 << 16) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_finished_one_is_handed_over_and_costs_nothing_here_any_more(door: Door) -> None:
+    client = door.connect()
+    door.until(client.shake)
+    door.until(lambda: door.settled == 1)
+    (secure,) = door.handed
+    assert not secure.getblocking()
+    assert door.handshakes.counters() == {
+        "ssl_handshakes": 1, "ssl_handshake_errors": 0, "ssl_unfinished": 0, "ssl_bytes": 0,
+    }  # fmt: skip
+
+
+def test_who_says_nothing_costs_openssl_nothing(door: Door) -> None:
+    door.connect()
+    door.until(lambda: door.count("ssl_unfinished") == 1)
+    assert door.budget.used == 0
+
+
+def test_garbage_is_closed_at_once_and_never_reaches_openssl(door: Door) -> None:
+    client = door.connect()
+    client.raw.send(b"get a\r\n")
+    door.until(lambda: ended(client))
+    door.until(lambda: door.settled == 1)
+    assert door.count("ssl_handshake_errors") == 1
+    assert door.context.session_stats()["accept"] == 0
+
+
+def test_a_record_that_is_no_hello_is_closed(door: Door) -> None:
+    client = door.connect()
+    client.raw.send(b"\x16\x03\x01\x00\x05hello")
+    door.until(lambda: ended(client))
+    assert door.budget.used == 0
+
+
+def test_who_does_not_finish_in_time_is_closed(make_door: Callable[..., Door]) -> None:
+    door = make_door(seconds=0.15)
+    silent, begun = door.connect(), door.connect()
+    begun.shake()
+    door.until(lambda: door.budget.used == COST)
+    door.until(lambda: ended(silent) and ended(begun))
+    door.until(lambda: door.settled == 2)
+    assert (door.count("ssl_handshake_errors"), door.budget.used) == (2, 0)
+
+
+def test_beyond_the_bound_the_oldest_goes_and_the_newest_gets_in(door: Door) -> None:
+    stalled = [door.connect() for _ in range(4)]
+    door.until(lambda: door.count("ssl_unfinished") == 4)
+    newest = door.connect()
+    door.until(newest.shake)
+    door.until(lambda: ended(stalled[0]))
+    assert not any(ended(each) for each in stalled[1:])
+    door.until(lambda: len(door.handed) == 1)
+
+
+def test_when_memory_is_spent_the_oldest_that_holds_some_gives_way(make_door: Callable[..., Door]) -> None:
+    door = make_door(budget=(budget := Budget(2 * COST)))
+    silent, *begun = (door.connect() for _ in range(3))
+    for client in begun:
+        client.shake()
+    door.until(lambda: budget.used == 2 * COST)
+    newest = door.connect()
+    door.until(newest.shake)
+    door.until(lambda: ended(begun[0]))
+    assert not ended(silent)
+    assert not ended(begun[1])
+    door.until(lambda: len(door.handed) == 1)
+    assert budget.used == COST
+
+
+def test_when_others_hold_all_the_memory_the_new_one_is_refused(make_door: Callable[..., Door]) -> None:
+    door = make_door(budget=(budget := Budget(COST)))
+    assert budget.take(1)
+    client = door.connect()
+    with contextlib.suppress(OSError):
+        client.shake()
+    door.until(lambda: ended(client))
+    assert budget.used == 1
+
+
+def test_a_handshake_may_come_byte_by_byte(door: Door) -> None:
+    client = door.connect()
+    client.raw.settimeout(PATIENCE)
+    finished, pieces = False, 0
+    while not finished:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+            finished = True
+        for byte in client._out.read():
+            client.raw.send(bytes([byte]))
+            pieces += 1
+        if not finished:
+            client._take()
+    door.until(lambda: len(door.handed) == 1)
+    assert pieces > 300
+
+
+def test_stopping_closes_what_is_not_done_and_leaves_nothing(certificates: Certificates) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    door = Door(certificates)
+    clients = [door.connect() for _ in range(3)]
+    clients[0].shake()
+    door.until(lambda: door.budget.used == COST)
+    assert door.handshakes.stop(PATIENCE)
+    for client in clients:
+        door.until(lambda client=client: ended(client))  # type: ignore[misc]
+    assert (door.settled, door.budget.used) == (3, 0)
+    late = door.connect()
+    assert ended(late)
+    door.close()
+    assert len(os.listdir("/proc/self/fd")) == before
