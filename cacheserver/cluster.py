@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from cacheserver.config import Address
+from cacheserver.values import Address
 
 log = logging.getLogger("cacheserver.cluster")
 

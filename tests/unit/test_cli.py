@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cacheserver import __version__, cli
-from cacheserver.config import Address, Config
+from cacheserver.config import Config
 from cacheserver.errors import UsageError
+from cacheserver.values import Address
 
 
 def parsed(*arguments: str) -> Config:

@@ -8,7 +8,7 @@ import pytest
 
 from cacheserver import cluster
 from cacheserver.cluster import Cluster, config_reply, lookup
-from cacheserver.config import Address
+from cacheserver.values import Address
 
 ASK = [b"get", b"cluster"]
 

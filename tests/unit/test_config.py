@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
-from cacheserver.config import (
-    Address,
-    Config,
-    addresses,
-    cluster,
-    default_text,
-    item_size,
-    knobs,
-    number,
-    octal_mask,
-)
+from cacheserver.config import Config, default_text, knobs
 from cacheserver.cpus import usable_cpus
+from cacheserver.values import Address, addresses, cluster, item_size, number, octal_mask
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
