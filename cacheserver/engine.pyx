@@ -1,41 +1,35 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The engine: see engine.pxd. Storage commands are in storage, the get family in retrieval, the meta commands in meta; here is
-the rest, and the loop."""
+"""The engine: see engine.pxd. Storage commands are in storage, the get family in retrieval, those of
+one line in oneline, the meta commands in meta; here is the loop."""
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
-
 from cacheserver.login cimport login
 from cacheserver.meta cimport answer_meta
-from cacheserver.observe cimport BY_DELETE, COUNT_PREFIXES, count_delete, note_delete, note_get, saw_connection
-from cacheserver.output cimport Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room
+from cacheserver.observe cimport COUNT_PREFIXES, saw_connection
+from cacheserver.oneline cimport answer_oneline
+from cacheserver.output cimport (
+    Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room,
+)
 from cacheserver.retrieval cimport answer_line
 from cacheserver.session cimport (
-    AUTH_CMDS, AUTH_ERRORS, CMD_FLUSH, CMD_TOUCH, COMMAND, COUNTERS, DECR_HITS, DECR_MISSES, DELETE_HITS, DELETE_MISSES, INCR_HITS,
-    INCR_MISSES, KEYS, LINE, LOGIN, OUTPUT_PAUSE, SKIP, STRANGER_MAX, SWALLOW, TOUCH_HITS, TOUCH_MISSES, TURN_NS, TURN_STEPS, VALUE,
-    session_start, store_exptime,
+    AUTH_CMDS, AUTH_ERRORS, COMMAND, COUNTERS, KEYS, LINE, LOGIN, OUTPUT_PAUSE, SKIP, STRANGER_MAX, SWALLOW,
+    TURN_NS, TURN_STEPS, VALUE, session_start, store_exptime,
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
-from cacheserver.store.arithmetic cimport store_arith
-from cacheserver.store.operations cimport (
-    NOT_A_NUMBER, NOT_FOUND, STORED, Outcome, store_delete, store_flush, store_flush_later, store_hash,
-    store_tick, store_touch, store_unpin,
-)
 from cacheserver.store.journal cimport SEE_CONNECTIONS, journal_close
+from cacheserver.store.operations cimport STORED, store_tick, store_unpin
 from cacheserver.store.platform cimport atomic_add, atomic_get
 from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
-from protocol.reply cimport (
-    LINE_REPLY_MAX, REPLY_BAD_FORMAT, REPLY_DELETED, REPLY_ERROR, REPLY_FLUSH_REFUSED, REPLY_NO_MEMORY,
-    REPLY_NON_NUMERIC,
-    REPLY_NOT_FOUND, REPLY_OK, REPLY_TOUCHED, put_number,
-)
+from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_ERROR, REPLY_NO_MEMORY
 from protocol.request cimport (
-    BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_COMMAND, OP_DECR, OP_DELETE, OP_FLUSH_ALL, OP_GAT, OP_GATS, OP_GETS,
-    OP_INCR, OP_MG, OP_MN, OP_MS, OP_QUIT, OP_VERSION, Parsed, Request,
+    BAD_REQUEST, GOT_KEYS, GOT_REQUEST, LINE_MAX, OP_COMMAND, OP_GAT, OP_GATS, OP_GETS, OP_MG, OP_MN, OP_MS,
+    OP_QUIT, Parsed, Request,
 )
 from protocol.text cimport parse
+
 
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
@@ -95,77 +89,6 @@ cdef void engine_unpin(EngineC *e, uint64_t pin) noexcept nogil:
     store_unpin(e.store, pin)
 
 
-cdef void arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
-    cdef bint incr = r.op == OP_INCR
-    cdef uint64_t result = 0
-    cdef Outcome outcome = store_arith(e.store, store_hash(e.store, r.key, r.nkey), r.key, r.nkey, incr, r.number,
-                                       e.now, &result)
-    note_get(e, r.key, r.nkey)
-    if outcome == STORED:
-        e.counters[INCR_HITS if incr else DECR_HITS] += 1
-    elif outcome == NOT_FOUND:
-        e.counters[INCR_MISSES if incr else DECR_MISSES] += 1
-    if r.noreply:
-        return
-    if outcome == STORED:
-        if writer_room(w, LINE_REPLY_MAX):
-            put_number(&w.out.text, result)
-    elif outcome == NOT_FOUND:
-        put_line(w, REPLY_NOT_FOUND)
-    else:
-        put_line(w, REPLY_NON_NUMERIC if outcome == NOT_A_NUMBER else REPLY_NO_MEMORY)
-
-
-cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
-    e.counters[CMD_FLUSH] += 1
-    e.heavy = True
-    if not e.flush_enabled:
-        if not r.noreply:
-            put_line(w, REPLY_FLUSH_REFUSED)
-        return
-    if r.error != NULL:
-        if not r.noreply and writer_room(w, r.nerror):
-            buffer_put(&w.out.text, r.error, r.nerror)
-        return
-    if r.has_exptime and r.exptime > 0 and store_exptime(e, r.exptime) > e.now:
-        store_flush_later(e.store, store_exptime(e, r.exptime))
-    else:
-        store_flush(e.store)
-    if not r.noreply:
-        put_line(w, REPLY_OK)
-
-
-cdef void simple(EngineC *e, Writer *w, Request *r) noexcept nogil:
-    """Commands that are one line and touch one key, or none."""
-    cdef Outcome outcome
-    cdef uint64_t hash
-    if r.op == OP_INCR or r.op == OP_DECR:
-        arithmetic(e, w, r)
-    elif r.op == OP_FLUSH_ALL:
-        flush_all(e, w, r)
-    elif r.op == OP_VERSION:
-        if writer_room(w, LINE_REPLY_MAX):
-            buffer_put(&w.out.text, e.version, e.nversion)
-    else:
-        hash = store_hash(e.store, r.key, r.nkey)
-        if r.op == OP_DELETE:
-            outcome = store_delete(e.store, hash, r.key, r.nkey, e.now)
-            e.counters[DELETE_HITS if outcome == STORED else DELETE_MISSES] += 1
-            note_delete(e, r.key, r.nkey, BY_DELETE, outcome)
-            count_delete(e, r.key, r.nkey)
-        else:
-            outcome = store_touch(e.store, hash, r.key, r.nkey, store_exptime(e, r.exptime), e.now)
-            e.counters[CMD_TOUCH] += 1
-            e.counters[TOUCH_HITS if outcome == STORED else TOUCH_MISSES] += 1
-            note_get(e, r.key, r.nkey)
-        if r.noreply:
-            return
-        if outcome != STORED:
-            put_line(w, REPLY_NOT_FOUND)
-        else:
-            put_line(w, REPLY_DELETED if r.op == OP_DELETE else REPLY_TOUCHED)
-
-
 cdef Feed reject(Session *s, Writer *w, Request *r, size_t n, size_t *used) noexcept nogil:
     """A line that is no request: its error, and its data block dropped where the length is known."""
     s.behind = True
@@ -218,7 +141,7 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
     if r.op >= OP_MG:
         answer_meta(e, w, r)
     else:
-        simple(e, w, r)
+        answer_oneline(e, w, r)
     return FEED_MORE
 
 

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from cacheserver.net.conn import Budget
+from cacheserver.net.budget import Budget
 
 log = logging.getLogger("cacheserver.tls")
 

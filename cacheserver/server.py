@@ -20,6 +20,7 @@ import uvloop
 
 from cacheserver import PROTOCOL_VERSION, __version__, process
 from cacheserver.auth import Users
+from cacheserver.buffers import Buffers
 from cacheserver.cluster import Cluster
 from cacheserver.commands import Commands
 from cacheserver.config import Config
@@ -30,11 +31,9 @@ from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
 from cacheserver.handshakes import MOST, Handshakes
 from cacheserver.housekeeping import Housekeeping
-from cacheserver.net.conn import Budget
 from cacheserver.net.datagram import Datagrams
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
-from cacheserver.net.transport import trim_heap
 from cacheserver.prefixes import Prefixes
 from cacheserver.pressure import Monitor, Registration, Status, default_monitor
 from cacheserver.relief import Relief
@@ -54,10 +53,6 @@ DEFAULT_PORT = 11211  # of the cluster's servers, where neither --cluster nor -p
 DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes less than 2 s
 JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
-BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
-INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
-SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 16 KiB for each connection at rest
-SECURE_STEP = 4 * MIB  # OpenSSL's bytes that make trimming the heap worth its time when they have gone
 STRANGERS_SHARE = 4  # unfinished handshakes may take this part of the places of -c
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 WATCHED = {
@@ -378,39 +373,6 @@ class Server:
         self._loop.close()
 
 
-class Buffers:
-    """What all connections together may hold, by kind; each budget follows the limit, which changes at run
-    time. `max_item`: bytes of the largest item.
-    """
-
-    def __init__(self, limit: int, max_item: int) -> None:
-        self._max_item = max_item
-        self.received = Budget(share(limit, INPUT_MAX))
-        self.unsent = Budget(share(limit, OUTPUT_MAX))
-        self.pinned = Budget(self._pinned_share(limit))
-        self.secure = Budget(share(limit, SECURE_MAX, SECURE_SHARE))
-        self._secure_peak = 0
-
-    def follow(self, limit: int) -> None:
-        """Set the budgets to what a bound of `limit` bytes allows."""
-        self.received.limit = share(limit, INPUT_MAX)
-        self.unsent.limit = share(limit, OUTPUT_MAX)
-        self.pinned.limit = self._pinned_share(limit)
-        self.secure.limit = share(limit, SECURE_MAX, SECURE_SHARE)
-
-    def tidy(self) -> None:
-        """Give the host what many TLS connections that are gone have left in the heap."""
-        now = self.secure.used
-        if self._secure_peak - now >= SECURE_STEP:
-            trim_heap()
-            self._secure_peak = now
-        self._secure_peak = max(self._secure_peak, now)
-
-    def _pinned_share(self, limit: int) -> int:
-        # A few of the largest items on their way out must fit, or nobody could read them.
-        return max(share(limit, PINNED_MAX), min(4 * self._max_item, limit // 4))
-
-
 def _store(config: Config, limit: int) -> Store:
     try:
         return Store(
@@ -428,11 +390,6 @@ def shard_count(workers: int, limit: int) -> int:
     wanted = 1 if workers == 1 else 1 << (2 * workers - 1).bit_length()
     room = max(1, limit // BYTES_PER_SHARD)
     return min(wanted, 1 << (room.bit_length() - 1), 64)
-
-
-def share(limit: int, most: int, part: int = BUFFER_SHARE) -> int:
-    """Return the bytes, `most` at most, all connections may hold of one kind under a bound of `limit`."""
-    return max(BUFFER_MIN, min(most, limit // part))
 
 
 def size_text(size: int) -> str:

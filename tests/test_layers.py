@@ -36,6 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.session": {"protocol", "cacheserver.store", "cacheserver.prefixes"},
     "cacheserver.observe": {"cacheserver.store", "cacheserver.session", "cacheserver.prefixes"},
     "cacheserver.login": {"protocol", "cacheserver.output", "cacheserver.session"},
+    "cacheserver.oneline": EXECUTION,
     "cacheserver.retrieval": EXECUTION,
     "cacheserver.meta": EXECUTION | {"cacheserver.retrieval"},
     "cacheserver.storage": EXECUTION | {"cacheserver.meta"},
@@ -43,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
     | {
         "cacheserver.login",
         "cacheserver.meta",
+        "cacheserver.oneline",
         "cacheserver.prefixes",
         "cacheserver.retrieval",
         "cacheserver.storage",
@@ -64,6 +66,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.sockets": {"cacheserver.config", "cacheserver.errors", "cacheserver.values"},
     "cacheserver.cluster": {"cacheserver.values"},
     "cacheserver.tls": {"cacheserver.config", "cacheserver.errors"},
+    "cacheserver.buffers": {"cacheserver.net"},
     "cacheserver.handshakes": {"cacheserver.net"},
     "cacheserver.stats": set(),
     "cacheserver.desk": set(),
@@ -203,6 +206,7 @@ def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
             {
                 "cacheserver.engine",
                 "cacheserver.meta",
+                "cacheserver.oneline",
                 "cacheserver.retrieval",
                 "cacheserver.session",
                 "cacheserver.storage",

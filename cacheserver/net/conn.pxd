@@ -12,6 +12,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cacheserver.engine cimport EngineC, Output, Session
+from cacheserver.net.budget cimport BudgetC
 from cacheserver.net.linux cimport epoll_event, iovec, pthread_mutex_t
 from cacheserver.net.peer cimport Peer
 from cacheserver.net.transport cimport Tls
@@ -84,11 +85,6 @@ cdef enum:                   # kinds: what a budget bounds
     SECURE                   # what OpenSSL holds for a connection
     KINDS
 
-cdef struct BudgetC:
-    long long limit          # bytes, atomic
-    long long used           # bytes, atomic
-    long long parties        # reactors that share it, atomic
-
 cdef struct Arrival:         # an accepted socket
     int fd
     Tls *tls                 # NULL: plaintext
@@ -136,11 +132,6 @@ cdef struct ReactorC:
     uint64_t tls_errors      # TLS connections that ended in an error
     long long tls_open       # TLS connections of the table
 
-cdef class Budget:
-    cdef BudgetC c
-
-cdef Budget shared_held, shared_pinned, shared_carry, shared_secure
-
 cdef bint conn_open(ReactorC *r, Arrival a) noexcept nogil
 cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil
 cdef void conn_reap(ReactorC *r) noexcept nogil
@@ -160,6 +151,5 @@ cdef bint piece_pin(ReactorC *r, Conn *c, const char *base, size_t n, uint64_t p
 cdef void piece_shrink(ReactorC *r, Conn *c, size_t n) noexcept nogil
 cdef void piece_done(ReactorC *r, Conn *c, Piece *p) noexcept nogil
 
-cdef void budget_join(BudgetC *b, long long parties) noexcept nogil
 cdef Conn *largest_holder(ReactorC *r, int kind) noexcept nogil
 cdef void budget_enforce(ReactorC *r) noexcept nogil

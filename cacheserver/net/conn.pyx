@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""Connections: opening, destroying, the input and output they keep, and the budgets that bound it.
+"""Connections: opening, destroying, the input and output they keep, and who goes where that is too much.
 
 Knows: epoll, the heap, engine pins. Must not know: when to read or to send, asyncio, requests.
 Memory and threads: see conn.pxd.
@@ -11,9 +11,10 @@ from cacheserver.engine cimport (
     TRANSPORT_LOCAL, TRANSPORT_TCP, CloseReason,
     engine_saw_connection, engine_sees_connections, engine_unpin, session_close, session_open,
 )
+from cacheserver.net.budget cimport budget_exceeded
 from cacheserver.net.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SHUT_RDWR, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    close, epoll_ctl, net_atomic_add, net_atomic_get, net_atomic_set, setsockopt, shutdown,
+    close, epoll_ctl, net_atomic_add, setsockopt, shutdown,
 )
 from cacheserver.net.peer cimport PEER_TEXT, peer_of, peer_text
 from cacheserver.net.transport cimport RECORD_MAX, tls_bytes, tls_close
@@ -22,67 +23,9 @@ cdef enum:
     NOTSENT_LOWAT = 131072   # bytes the kernel takes beyond what the peer's window allows
 
 
-cdef class Budget:
-    """A bound, in bytes, on what all connections of the reactors that share it may hold of one kind.
-
-    `limit` must be positive; it may be changed at any time. All of it is any thread's. A reactor that exceeds
-    its share (limit / reactors) while the whole is exceeded closes connections of its own, so the whole stays
-    below twice the limit at any time and settles below it. A lower limit takes effect with the reactors' next
-    batch or sweep.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-
-    @property
-    def limit(self) -> int:
-        return net_atomic_get(&self.c.limit)
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        if limit <= 0:
-            raise ValueError(f"a budget must be positive, not {limit} bytes")
-        net_atomic_set(&self.c.limit, limit)
-
-    @property
-    def used(self) -> int:
-        return net_atomic_get(&self.c.used)
-
-    def take(self, size: int) -> bool:
-        """Count `size` bytes that no reactor holds. False, and nothing counted, where they exceed the limit."""
-        cdef long long n = size
-        if net_atomic_add(&self.c.used, n) <= net_atomic_get(&self.c.limit):
-            return True
-        net_atomic_add(&self.c.used, -n)
-        return False
-
-    def give(self, size: int) -> None:
-        """Count `size` bytes out again."""
-        net_atomic_add(&self.c.used, -<long long>size)
-
-
-shared_held = Budget(64 << 20)
-shared_pinned = Budget(256 << 20)
-shared_carry = Budget(256 << 20)
-shared_secure = Budget(256 << 20)
-
-
-cdef void budget_join(BudgetC *b, long long parties) noexcept nogil:
-    """Count a reactor in (1) or out (-1)."""
-    net_atomic_add(&b.parties, parties)
-
-
 cdef inline void charge(ReactorC *r, int kind, long long n) noexcept nogil:
     r.bytes[kind] += n
     net_atomic_add(&r.budgets[kind].used, n)
-
-
-cdef inline bint exceeded(BudgetC *b, long long own) noexcept nogil:
-    cdef long long parties, limit = net_atomic_get(&b.limit)
-    if net_atomic_get(&b.used) <= limit:
-        return False
-    parties = net_atomic_get(&b.parties)
-    return own * (parties if parties > 0 else 1) > limit
 
 
 cdef inline size_t holding(Conn *c, int kind) noexcept nogil:
@@ -142,7 +85,7 @@ cdef void budget_enforce(ReactorC *r) noexcept nogil:
     cdef int kind
     cdef Conn *worst
     for kind in range(KINDS):
-        while exceeded(r.budgets[kind], r.bytes[kind]):
+        while budget_exceeded(r.budgets[kind], r.bytes[kind]):
             if kind == CARRY:
                 worst = stalest_carry(r)
             else:

@@ -1,7 +1,8 @@
 # cython: language_level=3
 """The reactor's C face; an accepted socket goes to inbox_put(&reactor.c, fd)."""
 from cacheserver.engine cimport Engine
-from cacheserver.net.conn cimport Budget, Conn, ReactorC
+from cacheserver.net.budget cimport Budget
+from cacheserver.net.conn cimport Conn, ReactorC
 
 cdef class Reactor:
     cdef ReactorC c

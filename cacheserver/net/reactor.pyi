@@ -2,7 +2,7 @@ import ssl
 from collections.abc import Callable
 
 from cacheserver.engine import Engine
-from cacheserver.net.conn import Budget
+from cacheserver.net.budget import Budget
 from cacheserver.net.park import Parked
 
 class Reactor:

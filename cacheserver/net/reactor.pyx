@@ -21,11 +21,12 @@ from libc.stdlib cimport calloc, free, malloc
 from cacheserver.engine cimport (
     CARRY_MAX, CLOSE_IDLE, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, Engine, Ran, engine_revoked, engine_target, output_free,
 )
+from cacheserver.net.budget cimport Budget, budget_join, shared_carry, shared_held, shared_pinned, shared_secure
 from cacheserver.net.conn cimport (
     CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PARKED, PINNED, QUEUE_MAX,
     RESUME, SECURE, UNSENT,
-    Arrival, Budget, Conn, Queued, ReactorC, budget_enforce, budget_join, conn_destroy, conn_reap, conn_side,
-    largest_holder, line_take, shared_carry, shared_held, shared_pinned, shared_secure,
+    Arrival, Conn, Queued, ReactorC, budget_enforce, conn_destroy, conn_reap, conn_side,
+    largest_holder, line_take, 
 )
 from cacheserver.net.flush cimport flush_all, flush_note
 from cacheserver.net.inbox cimport inbox_put, inbox_put_secure, inbox_shut, inbox_take

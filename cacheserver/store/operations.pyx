@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
-from cacheserver.store.evict cimport link_item, remove_item, room_for
+from cacheserver.store.evict cimport link_item, remove_item
+from cacheserver.store.room cimport room_for
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
     ACTIVE,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_DRAINING, arena_take_page
-from cacheserver.store.evict cimport victim_page
+from cacheserver.store.victim cimport victim_page
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.release cimport drain_slice
 from cacheserver.store.shard cimport Shard, StoreC

@@ -14,7 +14,8 @@ from cacheserver.store.arena cimport (
     item_at,
     page_of,
 )
-from cacheserver.store.evict cimport evict_coldest, link_item, remove_item, room_for
+from cacheserver.store.evict cimport evict_coldest, link_item, remove_item
+from cacheserver.store.room cimport room_for
 from cacheserver.store.index cimport index_find
 from cacheserver.store.item cimport (
     REFS_MAX,

@@ -19,16 +19,9 @@ from cacheserver.store.arena cimport (
     unmap_space,
 )
 from cacheserver.store.evict cimport (
-    EMPTY_COLD,
-    EMPTY_RESCUE,
-    coldest_class,
-    empty_page,
-    evict_coldest,
-    evict_page,
-    hash_of,
-    remove_item,
-    victim_page,
+    EMPTY_COLD, EMPTY_RESCUE, empty_page, evict_coldest, evict_page, hash_of, remove_item,
 )
+from cacheserver.store.victim cimport coldest_class, victim_page
 from cacheserver.store.index cimport (
     Bucket,
     index_adjust,

@@ -159,7 +159,7 @@ NEW = {
     "number_temp": WHY_EXPORTER,
 }
 OWN = re.compile(
-    "conn_(?!yields)|store_(?!too_large|no_memory)|pressure_|udp_|detail_dropped|tls_|cacheserver_version"
+    "conn_(?!yields)|store_(?!too_large|no_memory)|pressure_|udp_|detail_dropped|ssl_(?:conn|hand|proto|unf|bytes)|cacheserver_version"
 )  # this server's, behind all others
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cacheserver.buffers import Buffers, share
 from cacheserver.housekeeping import REST_SECONDS, SLICE_US, UPKEEP_SECONDS, Housekeeping
-from cacheserver.server import Buffers, shard_count, share, size_text
+from cacheserver.server import shard_count, size_text
 from cacheserver.shrinkers import StoreShrinker
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cacheserver.handshakes import COST, Handshakes
-from cacheserver.net.conn import Budget
+from cacheserver.net.budget import Budget
 from tests.certificates import Certificates
 from tests.secure import SecureClient
 

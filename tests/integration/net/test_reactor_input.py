@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cacheserver.net.conn import Budget
+from cacheserver.net.budget import Budget
 
 MakeRig = Callable[..., Any]
 pytestmark = pytest.mark.parametrize("make_rig", ["plain", "tls"], indirect=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cacheserver.net.conn import Budget
+from cacheserver.net.budget import Budget
 from tests.integration.net.conftest import REST_BYTES
 from tests.secure import secure_pair
 

@@ -1,0 +1,131 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Room for an item: see room.pxd."""
+from libc.stdint cimport uint32_t, uint64_t
+from cacheserver.store.arena cimport arena_take_page
+from cacheserver.store.evict cimport evict_one, evict_page, evict_coldest
+from cacheserver.store.item cimport handle_t
+from cacheserver.store.platform cimport pthread_mutex_trylock, pthread_mutex_unlock, sched_yield
+from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
+from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
+from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_sizes
+from cacheserver.store.victim cimport tail_age, spare_pages, victim_page
+
+cdef enum:
+    FIT_UP = 3               # an item may lie in a chunk of up to FIT_UP / 2 times its size before a page is moved for it
+
+
+cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
+    """A chunk that costs nobody anything: from an open page, or from a page that there is leave for."""
+    cdef handle_t h = slab_alloc(sh, cls)
+    cdef uint32_t page
+    if h:
+        return h
+    page = arena_take_page(sh.arena, False)
+    if page == 0:
+        return 0
+    slab_adopt(sh, page, cls)
+    return slab_alloc(sh, cls)
+
+
+cdef void balance(Shard *sh, uint32_t taker) noexcept nogil:
+    """Now and then, let the class that must evict have a page of one whose items are colder."""
+    cdef ClassView views[CLASS_MAX]
+    cdef uint32_t c, count = slab_sizes().count, giver, page
+    for c in range(count):
+        views[c].pages = sh.classes[c].pages
+        views[c].age = tail_age(sh, c) if sh.classes[c].pages else 0
+        views[c].spare = spare_pages(&sh.classes[c])
+    giver = rebalance_giver(views, count, taker)
+    if giver == NOBODY:
+        return
+    page = victim_page(sh, giver, False)
+    if page and evict_page(sh, page):
+        sh.slabs_moved += 1
+
+
+cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
+    """A chunk of this class by evicting from it; 0 if it has nothing to evict."""
+    cdef uint32_t tries
+    cdef handle_t h
+    if sh.since_balance > sh.classes[cls].nchunks // 2 + 16:
+        sh.since_balance = 0
+        balance(sh, cls)
+        h = fresh_chunk(sh, cls)
+        if h:
+            return h
+    for tries in range(4):
+        if not evict_one(sh, cls, 0):
+            return 0
+        h = fresh_chunk(sh, cls)
+        if h:
+            return h
+    return 0
+
+
+cdef handle_t room_from_others(Shard *sh, uint32_t cls) noexcept nogil:
+    """A page of another shard, for a shard that has none to give up itself."""
+    cdef uint32_t i, tries
+    cdef Shard *other
+    cdef handle_t h
+    for tries in range(64):
+        for i in range(1, sh.nshards):
+            other = &sh.all[(sh.number + i) % sh.nshards]
+            if pthread_mutex_trylock(&other.lock) != 0:
+                continue
+            evict_coldest(other)
+            pthread_mutex_unlock(&other.lock)
+            h = fresh_chunk(sh, cls)
+            if h:
+                return h
+        sched_yield()
+    return 0
+
+
+cdef handle_t room_above(Shard *sh, uint32_t cls, uint64_t nbytes) noexcept nogil:
+    """A chunk of a larger class that has pages already, not too much too large; 0 if there is no such class."""
+    cdef uint32_t c = cls + 1, count = slab_sizes().count
+    cdef handle_t h = 0
+    while h == 0 and c < count and sh.classes[c].chunk_size * 2 <= nbytes * FIT_UP:
+        if sh.classes[c].pages:
+            h = fresh_chunk(sh, c)
+            if h == 0:
+                h = room_in_class(sh, c)
+        c += 1
+    return h
+
+
+cdef handle_t last_resort(Shard *sh, uint32_t cls) noexcept nogil:
+    """A shard with no page at all takes one without leave, so that a write never fails because memory is tight."""
+    cdef uint32_t page
+    if sh.pages:
+        return 0
+    page = arena_take_page(sh.arena, True)
+    if page == 0:
+        return 0
+    slab_adopt(sh, page, cls)
+    return slab_alloc(sh, cls)
+
+
+cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
+    """A chunk for an item of `nbytes`: free, new with leave, or made by eviction; 0 only if nothing may be evicted.
+
+    An item that needs a run gets it only where there is leave: making room for one takes system calls (see receive).
+    """
+    cdef uint32_t cls = slab_class_of(nbytes)
+    cdef SlabClass *k = &sh.classes[cls]
+    cdef handle_t h
+    if cls == slab_sizes().count:
+        return slab_alloc_run(sh, nbytes, False)
+    h = fresh_chunk(sh, cls)
+    if h or sh.no_evictions:
+        return h
+    sh.classes[cls].direct_reclaims += 1
+    if k.pages:
+        h = room_in_class(sh, cls)
+    if h == 0:
+        h = room_above(sh, cls, nbytes)
+    if h == 0 and evict_coldest(sh):
+        h = fresh_chunk(sh, cls)
+    if h == 0:
+        h = room_from_others(sh, cls)
+    return h if h else last_resort(sh, cls)
