@@ -7,17 +7,30 @@ Threads: take() may be called from every worker at once.
 
 from __future__ import annotations
 
-import contextlib
+import enum
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 log = logging.getLogger("cacheserver.desk")
 
-JOBS_MAX = 64
 BUSY = b"SERVER_ERROR too many long commands at once, try again later\r\n"
+NO_THREAD = b"SERVER_ERROR out of threads\r\n"
+
+
+class Kind(enum.Enum):
+    """Whose places a job takes, so that clients that are slow to take one thing do not lock out another."""
+
+    LISTING = "what is in the store: dumps, lists and histograms of items, prefixes"
+    CONNECTIONS = "who is connected"
+    WATCH = "watchers"
+    OTHER = "all else"
+
+
+PLACES = {Kind.LISTING: 16, Kind.CONNECTIONS: 16, Kind.WATCH: 24, Kind.OTHER: 8}  # jobs at once
 
 
 class Stream(Protocol):
@@ -43,42 +56,49 @@ class Stream(Protocol):
 Job = Callable[[Stream], object]
 
 
-class Alone:
-    """A job that is not begun where replies to earlier commands of the same input are still to be sent:
-    `refusal` is the reply then."""
+class JobOf:
+    """A job of a kind; one that is just a function is of Kind.OTHER."""
 
-    def __init__(self, job: Job, refusal: bytes) -> None:
+    def __init__(self, kind: Kind, job: Job) -> None:
+        self.kind = kind
         self._job = job
-        self.refusal = refusal
 
     def __call__(self, stream: Stream) -> object:
         return self._job(stream)
 
 
+class Alone(JobOf):
+    """A job that is not begun where replies to earlier commands of the same input are still to be sent:
+    `refusal` is the reply then."""
+
+    def __init__(self, kind: Kind, job: Job, refusal: bytes) -> None:
+        super().__init__(kind, job)
+        self.refusal = refusal
+
+
 class Desk:
-    """Runs jobs. A job returns when its reply is out; its stream's ConnectionErrors may pass through it."""
+    """Runs jobs, of each kind as many at once as it has places. A job returns when its reply is out; its
+    stream's ConnectionErrors may pass through it."""
 
-    def __init__(self, most: int = JOBS_MAX) -> None:
-        self._most = most
+    def __init__(self, places: Mapping[Kind, int] = PLACES) -> None:
+        self._places = places
         self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, Kind] = {}
 
-    def take(self, stream: Stream, job: Job) -> None:
-        """Begin `job`, or tell its client that there is too much to do."""
-        thread = threading.Thread(target=self._run, args=(stream, job), name="job", daemon=True)
+    def take(self, stream: Stream, job: Job) -> bytes:
+        """Begin `job` and return b""; or return the reply to one that cannot begin: its stream is not touched."""
+        kind = getattr(job, "kind", Kind.OTHER)
         with self._lock:
-            free = len(self._threads) < self._most
-            if free:
-                self._threads.add(thread)
-        if not free:
-            self._turn_away(stream)
-            return
+            if Counter(self._threads.values())[kind] >= self._places[kind]:
+                return BUSY
+            thread = threading.Thread(target=self._run, args=(stream, job), name="job", daemon=True)
+            self._threads[thread] = kind
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left
-            with self._lock:
-                self._threads.discard(thread)
-            self._turn_away(stream)
+            self._forget(thread)
+            return NO_THREAD
+        return b""
 
     def join(self, timeout: float) -> bool:
         """Wait for the jobs' ends, at most `timeout` seconds in all; True when none is left."""
@@ -89,10 +109,9 @@ class Desk:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    def _turn_away(self, stream: Stream) -> None:
-        with contextlib.suppress(ConnectionError):
-            stream.send(BUSY, patience=0.0)
-        stream.resume()
+    def _forget(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._threads.pop(thread, None)
 
     def _run(self, stream: Stream, job: Job) -> None:
         try:
@@ -105,5 +124,4 @@ class Desk:
         else:
             stream.resume()
         finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
+            self._forget(threading.current_thread())

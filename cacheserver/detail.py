@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from cacheserver.desk import Job, Stream
+from cacheserver.desk import Job, JobOf, Kind, Stream
 
 OK = b"OK\r\n"
 END = b"END\r\n"
@@ -52,7 +52,7 @@ class Detail:
         if word != b"dump":
             return USAGE
         if len(self._table) > PIECE:
-            return self._dump
+            return JobOf(Kind.LISTING, self._dump)
         return render(self._table.rows(0, PIECE)) + END
 
     def reset(self) -> None:

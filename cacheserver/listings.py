@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cacheserver.desk import Job, Stream
+from cacheserver.desk import Job, JobOf, Kind, Stream
 from cacheserver.lines import BAD_FORMAT, whole_number
 
 END = b"END\r\n"
@@ -53,13 +53,13 @@ class Listings:
             return b"CLIENT_ERROR Illegal slab id\r\n"
         if number == 0:
             return END
-        return lambda stream: self._crawler.listing(stream, number, most, END)
+        return JobOf(Kind.LISTING, lambda stream: self._crawler.listing(stream, number, most, END))
 
     def _sizes(self, _arguments: list[bytes]) -> bytes | Job:
         """Off until it is asked for, as in memcached: it takes a walk over the store."""
         if not self._sizes_on:
             return self._status()
-        return lambda stream: self._crawler.histogram(stream, row, END)
+        return JobOf(Kind.LISTING, lambda stream: self._crawler.histogram(stream, row, END))
 
     def _switch_sizes(self, on: bool) -> bytes:
         self._sizes_on = on

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 from cacheserver import stats
-from cacheserver.desk import Job, Stream
+from cacheserver.desk import Job, JobOf, Kind, Stream
 from cacheserver.parts import Bound, Listening, Seat, Thread
 
 log = logging.getLogger("cacheserver.roster")
@@ -34,7 +34,7 @@ def roster(listener: Listening, workers: Sequence[Thread], uptime: int) -> Job:
                     break
         stream.send(stats.END)
 
-    return send
+    return JobOf(Kind.CONNECTIONS, send)
 
 
 def address(family: int, name: object) -> str:

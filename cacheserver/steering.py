@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from cacheserver.desk import Alone, Job, Stream
+from cacheserver.desk import Alone, Job, Kind, Stream
 from cacheserver.lines import BAD_FORMAT, ERROR, OK, reply, signed_number, whole_number
 
 BAD_CLASS = b"BADCLASS invalid class id\r\n"
@@ -146,7 +146,7 @@ class Steering:
             elif not self._crawler.dump(stream, form.decode(), classes, OK, last):
                 stream.send(BUSY)
 
-        return Alone(job, b"ERROR cannot pipeline other commands before %b\r\n" % form)
+        return Alone(Kind.LISTING, job, b"ERROR cannot pipeline other commands before %b\r\n" % form)
 
     def _classes(self, which: bytes) -> Collection[int] | bytes:
         """Return the class numbers of `1,2,3` (empty for `all`), or what is wrong with them."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cacheserver.desk import Alone, Job, Stream
+from cacheserver.desk import Alone, Job, Kind, Stream
 
 OK = b"OK\r\n"
 ERROR = b"ERROR\r\n"
@@ -84,7 +84,7 @@ class Watch:
                 mask |= self._kinds[name]
             elif name not in self.QUIET:
                 return b"" if arguments[-1] == b"noreply" else ERROR
-        return Alone(lambda stream: self._watch(mask, stream), NOT_ALONE)
+        return Alone(Kind.WATCH, lambda stream: self._watch(mask, stream), NOT_ALONE)
 
     def counters(self) -> dict[str, int]:
         """memcached's log_* fields of `stats`."""

@@ -4,7 +4,7 @@
 Knows: the socket, how to wait for its client. Must not know: what the job is, requests, asyncio.
 Memory: a Parked holds a file descriptor of its own for the socket, and its reactor; the Conn stays the reactor's, which
 does not free it before it has been given back.
-Threads: park() and park_end() are the reactor's own; a Parked belongs to the job's thread.
+Threads: lend(), park() and park_end() are the reactor's own; a Parked belongs to the job's thread.
 """
 from cacheserver.net.conn cimport Conn, ReactorC
 
@@ -14,8 +14,10 @@ cdef class Parked:
     cdef object owner
     cdef int fd
     cdef bint broken         # a send failed: the client would not know where the next reply begins
+    cdef void withdraw(self) noexcept
     cdef int give_back(self, bint ending) except -1
 
-cdef Parked park(object owner, ReactorC *r, Conn *c)
+cdef Parked lend(object owner, ReactorC *r, Conn *c)
+cdef void park(ReactorC *r, Conn *c) noexcept nogil
 cdef void park_end(ReactorC *r, Conn *c) noexcept nogil
 cdef void park_free(ReactorC *r) noexcept nogil

@@ -19,10 +19,12 @@ cdef enum:
     LOOK_MS = 1000           # longest wait for the client before the clock is looked at again
 
 
-cdef Parked park(object owner, ReactorC *r, Conn *c):
-    """Take a connection out of its reactor; None if the system has no file descriptor left."""
+cdef Parked lend(object owner, ReactorC *r, Conn *c):
+    """What a job needs to have a connection for itself; None if the system has no file descriptor left.
+
+    The job may begin with it at once. Then comes park(), or, where no job has begun, Parked.withdraw().
+    """
     cdef Parked parked
-    cdef epoll_event event
     cdef int fd = fcntl(c.fd, F_DUPFD_CLOEXEC, 3)
     if fd < 0:
         return None
@@ -31,10 +33,15 @@ cdef Parked park(object owner, ReactorC *r, Conn *c):
     parked.r = r
     parked.c = c
     parked.fd = fd
+    return parked
+
+
+cdef void park(ReactorC *r, Conn *c) noexcept nogil:
+    """Leave a connection to the job that has begun with it. The reactor's thread sees it come back only later."""
+    cdef epoll_event event
     # Not watched for nothing: a client that hung up would wake the set for ever.
     epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
     c.flags |= PARKED
-    return parked
 
 
 cdef void park_end(ReactorC *r, Conn *c) noexcept nogil:
@@ -113,6 +120,10 @@ cdef class Parked:
 
     def __dealloc__(self):
         self.give_back(True)
+
+    cdef void withdraw(self) noexcept:
+        close(self.fd)
+        self.fd = -1
 
     def send(self, const unsigned char[::1] data not None, *, double patience=60.0):
         cdef size_t done = 0, n = data.shape[0]

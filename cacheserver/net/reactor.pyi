@@ -14,8 +14,9 @@ class Reactor:
     state: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
     budgets (256, 64, 256 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
-    on_job(parked, job): called when a command's handler answers with a job instead of bytes; the connection
-    is parked until the job gives it back. None: such commands are answered ERROR.
+    on_job(parked, job): called when a command's handler answers with a job instead of bytes. b"": the job has
+    begun, and the connection is parked until it gives it back. Other bytes: it has not, and they are the
+    reply. None for on_job: such commands are answered ERROR.
     """
 
     @property
@@ -29,7 +30,7 @@ class Reactor:
         max_pinned: Budget | int | None = None,
         max_secure: Budget | int | None = None,
         idle_timeout: float = 0,
-        on_job: Callable[[Parked, Callable[..., object]], object] | None = None,
+        on_job: Callable[[Parked, Callable[..., object]], bytes] | None = None,
     ) -> None: ...
     def fileno(self) -> int:
         """The epoll set: readable whenever on_ready() has something to do. -1 after close()."""

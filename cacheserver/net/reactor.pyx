@@ -19,7 +19,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 
 from cacheserver.engine cimport (
-    CARRY_MAX, CLOSE_IDLE, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, Engine, Ran, engine_revoked, engine_target, output_free,
+    CARRY_MAX, CLOSE_IDLE, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, RAN_ON, Engine, Ran, engine_revoked, engine_target, output_free,
 )
 from cacheserver.net.budget cimport Budget, budget_join, shared_carry, shared_held, shared_pinned, shared_secure
 from cacheserver.net.conn cimport (
@@ -35,12 +35,14 @@ from cacheserver.net.linux cimport (
     close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
     net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
-from cacheserver.net.park cimport Parked, park, park_free
+from cacheserver.net.park cimport Parked, lend, park, park_free
 from cacheserver.net.seats cimport seat_list
 from cacheserver.net.serve cimport TURN_US, clock_set, end_drained, feed_carry, serve, settle
 from cacheserver.net.transport cimport tls_wrap
 
 log = logging.getLogger("cacheserver.net")
+
+OUT_OF_FILES = b"SERVER_ERROR out of file descriptors\r\n"
 
 cdef enum:
     COMMAND_TURNS = 64       # commands for Python in one wake-up
@@ -108,8 +110,9 @@ cdef class Reactor:
     state: a Budget to share between reactors, a number for this reactor alone, or None for the process's own
     budgets (256, 64, 256 and 256 MiB).
     idle_timeout: seconds without a byte after which sweep() closes a connection; 0 = never.
-    on_job(parked, job): called when a command's handler answers with a job instead of bytes; the connection
-    is parked until the job gives it back. None: such commands are answered ERROR.
+    on_job(parked, job): called when a command's handler answers with a job instead of bytes. b"": the job has
+    begun, and the connection is parked until it gives it back. Other bytes: it has not, and they are the
+    reply. None for on_job: such commands are answered ERROR.
     """
 
     def __cinit__(self) -> None:
@@ -122,7 +125,7 @@ cdef class Reactor:
     def __init__(self, engine: Engine, *, max_input: Budget | int | None = None,
                  max_output: Budget | int | None = None, max_pinned: Budget | int | None = None,
                  max_secure: Budget | int | None = None, idle_timeout: float = 0,
-                 on_job: Callable[[Parked, Callable[..., object]], object] | None = None) -> None:
+                 on_job: Callable[[Parked, Callable[..., object]], bytes] | None = None) -> None:
         cdef int kind
         cdef epoll_event event
         if not self.c.closed or self.c.epoll_fd >= 0:
@@ -235,7 +238,9 @@ cdef class Reactor:
             first = r.out.nspans
             try:
                 ran = <Ran>self.engine.run_command(&c.session, &r.out)
-                if ran == RAN_JOB and self.begin_job(c):
+                if ran == RAN_JOB:
+                    ran = <Ran>self.begin_job(c)
+                if ran == RAN_JOB:
                     continue
             except Exception:
                 log.exception("a command failed; its connection is closed")
@@ -258,19 +263,26 @@ cdef class Reactor:
             flush_all(r)
         return 0
 
-    cdef bint begin_job(self, Conn *c) except -1:
-        """Park the connection and let its job begin. False: there is nobody to run it, and ERROR is the answer."""
+    cdef int begin_job(self, Conn *c) except -1:
+        """Let the command's job begin with the connection for itself, or say why it cannot; returns a Ran."""
         cdef Parked parked
+        cdef bytes refusal = OUT_OF_FILES
         job, self.engine.job = self.engine.job, None
         if self.on_job is None:
-            self.engine.say(&self.c.out, b"ERROR\r\n")
-            return False
-        parked = park(self, &self.c, c)
-        if parked is None:
-            conn_destroy(&self.c, c)
-            return True
-        self.on_job(parked, job)
-        return True
+            refusal = b"ERROR\r\n"
+        else:
+            parked = lend(self, &self.c, c)
+            if parked is not None:
+                try:
+                    refusal = self.on_job(parked, job)
+                except BaseException:
+                    parked.withdraw()
+                    raise
+                if not refusal:
+                    park(&self.c, c)
+                    return RAN_JOB
+                parked.withdraw()
+        return RAN_ON if self.engine.say(&self.c.out, refusal) else RAN_CLOSE
 
     cdef void end_batch(self) noexcept:
         # Empty already, unless an exception ended the batch; conn_reap() must not free what the queue names.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from cacheserver.desk import BUSY, Desk, Stream
+from cacheserver.desk import BUSY, NO_THREAD, Desk, Kind, Stream
 from tests.integration.net.conftest import Rig
 
 PATIENCE = 10.0
@@ -19,7 +20,7 @@ class Jobs:
     """A handler whose only command is a job, and the place where the jobs run."""
 
     def __init__(self, make_rig: Callable[..., Rig], job: Callable[[Stream], object], most: int = 8) -> None:
-        self.desk = Desk(most)
+        self.desk = Desk({Kind.OTHER: most})
         self.rig = make_rig(on_job=self.desk.take)
         self.rig.engine.handler = lambda line: job if line == b"job" else b"%b!\r\n" % line
 
@@ -146,6 +147,39 @@ def test_too_many_jobs_are_turned_away(make_rig: Callable[..., Rig]) -> None:
     assert rig.read(second, len(expected)) == expected
     go_on.set()
     rig.ask(first, b"get a\r\n", b"END\r\n")
+
+
+def test_no_reply_is_lost_where_a_client_that_is_turned_away_does_not_read(
+    make_rig: Callable[..., Rig],
+) -> None:
+    count = 20_000
+    rig = Jobs(make_rig, lambda stream: None, most=0).rig
+    client = rig.connect(rcvbuf=4096, sndbuf=4096)
+    rig.send(client, b"job\r\n" * count + b"get a\r\n")
+    assert rig.reactor.counters()["pending_bytes"] < 1000, "what is not begun is not answered either"
+    expected = BUSY * count + b"END\r\n"
+    assert rig.read(client, len(expected)) == expected
+
+
+def test_a_job_without_a_thread_or_a_file_descriptor_is_refused_in_step(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    rig = Jobs(make_rig, lambda stream: stream.send(b"JOB\r\n"), most=1).rig
+    client = rig.connect()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        rig.ask(client, b"get a\r\njob\r\nget b\r\n", b"END\r\n" + NO_THREAD + b"END\r\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        reply = b"END\r\nSERVER_ERROR out of file descriptors\r\nEND\r\n"
+        rig.ask(client, b"get a\r\njob\r\nget b\r\n", reply)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    rig.ask(client, b"job\r\nget b\r\n", b"JOB\r\nEND\r\n")
 
 
 def test_without_anybody_to_run_it_a_job_is_an_error(make_rig: Callable[..., Rig]) -> None:
