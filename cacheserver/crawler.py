@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
-from cacheserver.desk import Stream
+from cacheserver.desk import PATIENCE, Stream
 
 log = logging.getLogger("cacheserver.crawler")
 
-PATIENCE_SECONDS = 20.0  # for a client that takes no byte; meanwhile others are told that a dump is running
 SLEEP_US = 100  # memcached's default of `lru_crawler sleep`
 REST_MAX_US = 10_000  # rests within a walk's call; what is longer must end when the server does
 LIST_MAX = 2 << 20  # bytes of a cachedump, as in memcached
@@ -52,7 +51,7 @@ class Crawler:
         clock: Callable[[], int],
         *,
         wall: Callable[[], float] = time.time,
-        patience: float = PATIENCE_SECONDS,
+        patience: float = PATIENCE,
     ) -> None:
         self.enabled = True
         self.sleep_us = SLEEP_US

@@ -17,6 +17,7 @@ from typing import Protocol
 
 log = logging.getLogger("cacheserver.desk")
 
+PATIENCE = 20.0  # seconds for each 64 KiB: a client slower than 3.2 KiB/s gives its place to others
 BUSY = b"SERVER_ERROR too many long commands at once, try again later\r\n"
 NO_THREAD = b"SERVER_ERROR out of threads\r\n"
 
@@ -36,9 +37,9 @@ PLACES = {Kind.LISTING: 16, Kind.CONNECTIONS: 16, Kind.WATCH: 24, Kind.OTHER: 8}
 class Stream(Protocol):
     """A client's connection while a job has it for itself. Belongs to the job's thread."""
 
-    def send(self, data: bytes | bytearray | memoryview, *, patience: float = 60.0) -> None:
-        """Send all of `data`, waiting for the client. Raises ConnectionError: it is gone, took no byte for
-        `patience` seconds, or the server ends."""
+    def send(self, data: bytes | bytearray | memoryview, *, patience: float = PATIENCE) -> None:
+        """Send all of `data`, waiting for the client. Raises ConnectionError: it is gone, let the job wait
+        for `patience` seconds in all before 64 KiB were taken, in however many calls, or the server ends."""
 
     def gone(self, timeout: float = 0.0) -> bool:
         """Whether the client has hung up; waits for that up to `timeout` seconds."""

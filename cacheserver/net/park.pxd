@@ -13,6 +13,8 @@ cdef class Parked:
     cdef Conn *c
     cdef object owner
     cdef int fd
+    cdef long long taken     # bytes of the portion that the client is taking; see Parked.send()
+    cdef long long waited    # microseconds that sending them has taken
     cdef bint broken         # a send failed: the client would not know where the next reply begins
     cdef void withdraw(self) noexcept
     cdef int give_back(self, bint ending) except -1

@@ -5,11 +5,13 @@ class Parked:
     The job ends with resume() or close(), each harmless to repeat; one that is dropped is closed.
     """
 
-    def send(self, data: bytes | bytearray | memoryview, *, patience: float = 60.0) -> None:
-        """Send all of `data`, waiting for the client as long as it needs.
+    def send(self, data: bytes | bytearray | memoryview, *, patience: float = 20.0) -> None:
+        """Send all of `data`, waiting for the client.
 
-        Raises ConnectionError when the client is gone, has not taken a byte for `patience` seconds, or
-        when the server has closed the connection.
+        Raises ConnectionError when the client is gone, when it has let this connection's job wait for
+        `patience` seconds in all before 64 KiB were taken, in however many calls, or when the server has
+        closed the connection. What is slower than 64 KiB in `patience` seconds loses the connection; the
+        time between two calls does not count.
         """
 
     def gone(self, timeout: float = 0.0) -> bool:

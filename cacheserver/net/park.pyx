@@ -17,6 +17,7 @@ from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, Tls, tls_close, tl
 
 cdef enum:
     LOOK_MS = 1000           # longest wait for the client before the clock is looked at again
+    PORTION = 65536          # bytes that the client must take in the time of its patience; README.md names it
 
 
 cdef Parked lend(object owner, ReactorC *r, Conn *c):
@@ -125,15 +126,16 @@ cdef class Parked:
         close(self.fd)
         self.fd = -1
 
-    def send(self, const unsigned char[::1] data not None, *, double patience=60.0):
+    def send(self, const unsigned char[::1] data not None, *, double patience=20.0):
         cdef size_t done = 0, n = data.shape[0]
         cdef ssize_t sent
-        cdef long long until
+        cdef long long begun, until
         while done < n:
             if self.fd < 0:
                 raise ConnectionError("the connection has been given back")
             with nogil:
-                until = net_now_us() + <long long>(patience * 1000000)
+                begun = net_now_us()
+                until = begun - self.waited + <long long>(patience * 1000000)
                 if self.c.tls == NULL:
                     sent = send_some(self.fd, <const char *>&data[done], n - done, until)
                 else:
@@ -142,6 +144,10 @@ cdef class Parked:
                 self.broken = True   # it may have gone out in part
                 raise ConnectionError("the client does not read" if sent == 0 else "the client is gone")
             done += sent
+            self.waited += net_now_us() - begun
+            self.taken += sent
+            if self.taken >= PORTION:
+                self.taken = self.waited = 0
             net_atomic_add(&self.r.parked_written, sent)
 
     def gone(self, double timeout=0.0):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
-from cacheserver.desk import BUSY, NO_THREAD, Desk, Kind, Stream
+from cacheserver.desk import BUSY, NO_THREAD, PLACES, Desk, JobOf, Kind, Stream
 from tests.integration.net.conftest import Rig
 
 PATIENCE = 10.0
@@ -61,6 +62,37 @@ def test_a_client_that_does_not_read_is_given_up(make_rig: Callable[..., Rig]) -
     rig.send(client, b"job\r\n")
     rig.pump(lambda: rig.reactor.connections == 0)
     client.close()
+
+
+def test_a_client_that_reads_too_slowly_is_given_up(make_rig: Callable[..., Rig]) -> None:
+    lost = threading.Event()
+
+    def job(stream: Stream) -> None:
+        try:
+            for _ in range(100_000):
+                stream.send(bytes(1000), patience=1.0)
+        except ConnectionError:
+            lost.set()
+            raise
+
+    rig = Jobs(make_rig, job).rig
+    client = rig.connect(rcvbuf=4096, sndbuf=4096)
+    rig.send(client, b"job\r\n")
+    deadline = time.monotonic() + PATIENCE
+    while not lost.wait(0.05):  # 2 KiB each time: something is always taken, and never 64 KiB in a second
+        assert time.monotonic() < deadline
+        rig.read(client, 2048)
+    rig.pump(lambda: rig.reactor.connections == 0)
+
+
+def test_time_in_which_a_job_has_nothing_to_send_is_not_its_client_s(make_rig: Callable[..., Rig]) -> None:
+    def job(stream: Stream) -> None:
+        for _ in range(4):
+            stream.gone(0.3)
+            stream.send(b"JOB\r\n", patience=0.5)
+
+    rig = Jobs(make_rig, job).rig
+    rig.ask(rig.connect(), b"job\r\nget a\r\n", b"JOB\r\n" * 4 + b"END\r\n")
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "shut_wr"])
@@ -147,6 +179,20 @@ def test_too_many_jobs_are_turned_away(make_rig: Callable[..., Rig]) -> None:
     assert rig.read(second, len(expected)) == expected
     go_on.set()
     rig.ask(first, b"get a\r\n", b"END\r\n")
+
+
+def test_jobs_of_one_kind_leave_the_others_their_places(make_rig: Callable[..., Rig]) -> None:
+    go_on = threading.Event()
+    desk = Desk()
+    rig = make_rig(on_job=desk.take)
+    waiting = JobOf(Kind.LISTING, lambda stream: go_on.wait(PATIENCE))
+    rig.engine.handler = lambda line: waiting if line == b"list" else lambda stream: stream.send(b"JOB\r\n")
+    clients = [rig.connect() for _ in range(PLACES[Kind.LISTING] + 1)]
+    for client in clients:
+        rig.send(client, b"list\r\n")
+    assert rig.read(clients[-1], len(BUSY)) == BUSY
+    rig.ask(clients[-1], b"job\r\n", b"JOB\r\n")
+    go_on.set()
 
 
 def test_no_reply_is_lost_where_a_client_that_is_turned_away_does_not_read(
