@@ -252,4 +252,4 @@ def render(rows: Iterable[Row]) -> bytes:
 
 def lines(rows: Iterable[Row]) -> bytes:
     """Write rows as a part of a reply."""
-    return b"".join(f"STAT {name} {value}\r\n".encode() for name, value in rows)
+    return "".join([f"STAT {name} {value}\r\n" for name, value in rows]).encode()

@@ -35,18 +35,23 @@ cdef uint32_t segment_age(Shard *sh, SlabClass *k, uint32_t segment) noexcept no
     return sh.now - atime if sh.now > atime else 0
 
 
+cdef void add_counters(SlabClass *into, const SlabClass *k) noexcept nogil:
+    cdef uint64_t *to = &into.evicted
+    cdef const uint64_t *of = &k.evicted
+    cdef uint32_t i
+    for i in range((<const char *>(k + 1) - <const char *>of) // sizeof(uint64_t)):
+        if of + i != &k.evicted_time:
+            to[i] += of[i]
+    if k.evicted_time > into.evicted_time:
+        into.evicted_time = k.evicted_time
+
+
 cdef void add_class(ClassSum *into, Shard *sh, uint32_t c) noexcept nogil:
     """Add a shard's class to the sum over shards. Lock held."""
     cdef SlabClass *k = &sh.classes[c]
-    cdef uint64_t *to = &into.k.evicted
-    cdef uint64_t *of = &k.evicted
     cdef uint32_t i, age, page, seen = 0
     cdef Page *p
-    for i in range((<char *>(k + 1) - <char *>of) // sizeof(uint64_t)):
-        if of + i != &k.evicted_time:
-            to[i] += of[i]
-    if k.evicted_time > into.k.evicted_time:
-        into.k.evicted_time = k.evicted_time
+    add_counters(&into.k, k)
     into.k.used += k.used
     into.k.bytes += k.bytes
     into.pages += k.pages
@@ -132,11 +137,13 @@ cdef dict class_dict(ClassSum *c, bint runs):
 
 cdef dict store_snapshot(StoreC *s):
     cdef ClassSum sums[320]
+    cdef SlabClass all       # its counters: those of every class
     cdef Sum sum
     cdef uint32_t i, c, runs = slab_sizes().count
     cdef Shard *sh
     with nogil:
         memset(sums, 0, sizeof(sums))
+        memset(&all, 0, sizeof(all))
         memset(&sum, 0, sizeof(sum))
         for i in range(s.nshards):
             sh = &s.shards[i]
@@ -145,17 +152,14 @@ cdef dict store_snapshot(StoreC *s):
             for c in range(runs + 1):
                 add_class(&sums[c], sh, c)
             pthread_mutex_unlock(&sh.lock)
+        for c in range(runs + 1):
+            add_counters(&all, &sums[c].k)
     classes = {}
-    totals = dict.fromkeys(("expired_unfetched", "evicted_unfetched", "evicted_active", "crawler_reclaimed",
-                            "crawler_items_checked", "lrutail_reflocked", "direct_reclaims", "moves_to_cold", "moves_to_warm", "moves_within_lru"), 0)
     for c in range(runs + 1):
-        sums[c].k.chunk_size = s.shards[0].classes[c].chunk_size
-        sums[c].k.nchunks = s.shards[0].classes[c].nchunks
-        one = class_dict(&sums[c], c == runs)
-        for name in totals:
-            totals[name] += one[name]
-        if one["total_pages"] or one["cmd_set"]:
-            classes[c + 1] = one
+        if sums[c].pages or sums[c].k.cmd_set:  # of the hundreds of classes most are never used
+            sums[c].k.chunk_size = s.shards[0].classes[c].chunk_size
+            sums[c].k.nchunks = s.shards[0].classes[c].nchunks
+            classes[c + 1] = class_dict(&sums[c], c == runs)
     return {
         "classes": classes,
         "curr_items": sum.items,
@@ -181,5 +185,14 @@ cdef dict store_snapshot(StoreC *s):
         "debt": max(0, atomic_get(&s.debt)),
         "released_soft": atomic_get(&s.released_soft),
         "released_hard": atomic_get(&s.released_hard),
-        **totals,
+        "expired_unfetched": all.expired_unfetched,
+        "evicted_unfetched": all.evicted_unfetched,
+        "evicted_active": all.evicted_active,
+        "crawler_reclaimed": all.crawler_reclaimed,
+        "crawler_items_checked": all.crawler_items_checked,
+        "lrutail_reflocked": all.lrutail_reflocked,
+        "direct_reclaims": all.direct_reclaims,
+        "moves_to_cold": all.moves_to_cold,
+        "moves_to_warm": all.moves_to_warm,
+        "moves_within_lru": all.moves_within_lru,
     }
