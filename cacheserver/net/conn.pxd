@@ -142,6 +142,7 @@ cdef bint conn_watch(ReactorC *r, Conn *c, uint32_t events) noexcept nogil
 
 cdef void line_put(Line *line, Conn *c) noexcept nogil
 cdef Conn *line_take(ReactorC *r, Line *line) noexcept nogil
+cdef void line_return(Line *line, Line *first) noexcept nogil
 
 cdef bint carry_keep(ReactorC *r, Conn *c, const char *p, size_t n) noexcept nogil
 cdef void carry_drop(ReactorC *r, Conn *c) noexcept nogil

@@ -277,6 +277,16 @@ cdef Conn *line_take(ReactorC *r, Line *line) noexcept nogil:
     return NULL
 
 
+cdef void line_return(Line *line, Line *first) noexcept nogil:
+    """Put those of `first` before those of `line`: they have waited longer."""
+    if first.head == NULL:
+        return
+    first.tail.next = line.head
+    if line.tail == NULL:
+        line.tail = first.tail
+    line.head = first.head
+
+
 cdef bint carry_keep(ReactorC *r, Conn *c, const char *p, size_t n) noexcept nogil:
     """Make the carry exactly the `n` bytes at `p`, which may lie in the carry itself; False if memory is
     out."""

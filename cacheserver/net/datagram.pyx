@@ -25,6 +25,7 @@ from cacheserver.engine cimport (
 from cacheserver.net.linux cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, net_now_us, recvfrom, sendto, sockaddr_storage, ssize_t,
 )
+from cacheserver.net.serve cimport COMMANDS_US
 
 log = logging.getLogger("cacheserver.net")
 
@@ -130,7 +131,7 @@ cdef void end_datagram(DatagramsC *d) noexcept nogil:
 
 
 cdef void refuse(DatagramsC *d) noexcept nogil:
-    """The reply is too large: say so instead, and execute no more of the datagram."""
+    """The reply is too large: say so instead, and execute no more of the datagram. What it did is done."""
     d.too_large += 1
     memcpy(d.reply, TOO_LARGE, NTOO_LARGE)
     d.nreply = NTOO_LARGE
@@ -175,8 +176,9 @@ cdef class Datagrams:
     """Answers what arrives at one bound UDP socket, with one worker's engine. All but counters() belongs to
     that worker's thread.
 
-    A request is one datagram; several commands in it are answered together, by at most 8 datagrams of 1400
-    bytes. A larger reply becomes one line that says so; commands that follow in its datagram may be dropped.
+    A request is one datagram; several commands in it are answered together, by at most 4 datagrams of 1400
+    bytes. A larger reply becomes one line that says so: the commands before it in its datagram have been
+    executed, those behind it may not have been.
     """
 
     def __cinit__(self) -> None:
@@ -207,7 +209,7 @@ cdef class Datagrams:
     def on_ready(self) -> bool:
         """Answer what waits, for a bounded time. True: a datagram is half answered; call again after others had
         their turn, whether or not the socket is ready."""
-        cdef long long until = net_now_us() + TURN_US
+        cdef long long begun = net_now_us()
         cdef int left = TURN_DATAGRAMS
         cdef Turn turn
         if self.c.fd < 0 or self.busy:
@@ -217,10 +219,11 @@ cdef class Datagrams:
             while True:
                 with nogil:
                     engine_tick(self.c.engine)
-                    turn = take_turn(&self.c, until, &left)
-                if turn == PYTHON:
-                    self.run_command()
-                if turn != PYTHON or net_now_us() >= until:
+                    turn = take_turn(&self.c, begun + TURN_US, &left)
+                if turn != PYTHON:
+                    break
+                self.run_command()
+                if net_now_us() >= begun + COMMANDS_US:
                     break
         finally:
             self.busy = False

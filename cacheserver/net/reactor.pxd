@@ -16,5 +16,6 @@ cdef class Reactor:
     cdef bint close_asked
     cdef object on_job
     cdef int run_commands(self) except -1
+    cdef int run_command(self, Conn *c) except -1
     cdef int begin_job(self, Conn *c) except -1
     cdef void end_batch(self) noexcept

@@ -2,7 +2,7 @@
 """The reactor: one epoll set of stream sockets (TCP, Unix, TLS), served in batches without the GIL.
 
 The event loop watches one file descriptor, the epoll set's own. Each wake-up serves every ready connection
-(see serve.pyx).
+(see serve.pyx), then runs commands for Python, for a short time.
 
 Knows: the life of the set and of its connections. Must not know: requests, items, asyncio.
 Memory: see conn.pxd. Threads: one reactor belongs to the thread that calls on_ready(); adopt() and adopt_tls()
@@ -19,14 +19,12 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 
 from cacheserver.engine cimport (
-    CARRY_MAX, CLOSE_IDLE, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, RAN_ON, Engine, Ran, engine_revoked, engine_target, output_free,
+    CARRY_MAX, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, RAN_ON, Engine, Ran, output_free,
 )
 from cacheserver.net.budget cimport Budget, budget_join, shared_carry, shared_held, shared_pinned, shared_secure
 from cacheserver.net.conn cimport (
-    CARRY, CLOSING, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINGER, PARKED, PINNED, QUEUE_MAX,
-    RESUME, SECURE, UNSENT,
-    Arrival, Conn, Queued, ReactorC, budget_enforce, conn_destroy, conn_reap, conn_side,
-    largest_holder, line_take, 
+    CARRY, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, PINNED, QUEUE_MAX, RESUME, SECURE, UNSENT,
+    Arrival, Conn, Line, Queued, ReactorC, conn_destroy, conn_reap, conn_side, line_return, line_take,
 )
 from cacheserver.net.flush cimport flush_all, flush_note
 from cacheserver.net.inbox cimport inbox_put, inbox_put_secure, inbox_shut, inbox_take
@@ -37,68 +35,13 @@ from cacheserver.net.linux cimport (
 )
 from cacheserver.net.park cimport Parked, lend, park, park_free
 from cacheserver.net.seats cimport seat_list
-from cacheserver.net.serve cimport TURN_US, clock_set, end_drained, feed_carry, serve, settle
+from cacheserver.net.serve cimport COMMANDS_US, end_drained, feed_carry, serve, settle
 from cacheserver.net.transport cimport tls_wrap
+from cacheserver.net.upkeep cimport relieve, sweep
 
 log = logging.getLogger("cacheserver.net")
 
 OUT_OF_FILES = b"SERVER_ERROR out of file descriptors\r\n"
-
-cdef enum:
-    COMMAND_TURNS = 64       # commands for Python in one wake-up
-    LINGER_SECONDS = 2       # how long a closing connection waits for its client to stop sending
-    CLOSING_SECONDS = 10     # how long the last output of a closing connection may make no progress
-
-
-cdef void sweep(ReactorC *r, double now, double timeout) noexcept nogil:
-    cdef uint32_t i = r.count
-    cdef Conn *c
-    cdef double idle
-    if r.swept < 0:
-        clock_set(r)
-        r.swept_clock = r.clock
-    elif now > r.swept:
-        r.swept_clock += now - r.swept
-    r.swept = now
-    r.swept_us = net_now_us()
-    r.clock = r.swept_clock
-    while i > 0:
-        i -= 1
-        c = r.table[i]
-        idle = r.clock - c.last
-        if c.flags & PARKED:
-            pass
-        elif c.flags & LINGER:
-            if idle >= LINGER_SECONDS:
-                conn_destroy(r, c)
-        elif c.flags & CLOSING:
-            if idle >= CLOSING_SECONDS:
-                conn_destroy(r, c)
-        elif c.flags & (RESUME | COMMAND) and not c.flags & UNSENT:
-            pass                 # it is the server that lets the client wait
-        elif timeout > 0 and idle >= timeout:
-            r.idle_kicks += 1
-            c.why = CLOSE_IDLE
-            conn_destroy(r, c)
-    budget_enforce(r)
-
-
-cdef size_t relieve(ReactorC *r, bint hard, long long target) noexcept nogil:
-    """See Reactor.relieve()."""
-    cdef uint32_t i
-    cdef Conn *c
-    cdef Conn *worst
-    cdef size_t room, released = 0
-    for i in range(r.count):
-        c = r.table[i]
-        if engine_revoked(r.engine, &c.session):
-            engine_target(r.engine, &c.session, &room)
-    while hard and r.bytes[PINNED] > 0 and (target < 0 or <long long>released < target):
-        worst = largest_holder(r, PINNED)
-        released += worst.pinned
-        r.pressure_kicks += 1
-        conn_destroy(r, worst)
-    return released
 
 
 @cython.no_gc_clear  # closing gives pins back to the engine, so the engine must outlive it
@@ -215,52 +158,59 @@ cdef class Reactor:
             self.end_batch()
 
     cdef int run_commands(self) except -1:
-        """Run queued commands, a bounded number of them; a connection's next requests follow each of its
-        commands."""
+        """Run the commands that wait, one of each connection; its next requests follow it, and a next command stands
+        behind those of others. When the time is up the rest waits until others have been served."""
         cdef ReactorC *r = &self.c
+        cdef Line waiting = r.command
         cdef Conn *c
-        cdef uint32_t first
-        cdef int turn
-        cdef long long until
-        cdef Ran ran
-        until = net_now_us() + TURN_US
-        for turn in range(COMMAND_TURNS):
-            if turn and net_now_us() >= until:
-                break
-            c = line_take(r, &r.command)
-            if c == NULL:
-                break
-            if r.queued:
-                flush_all(r)     # a job takes the socket over: what was said before must be out
-            if c.flags & (UNSENT | DEAD):
-                continue
-            c.flags &= ~<uint32_t>COMMAND
-            first = r.out.nspans
-            try:
-                ran = <Ran>self.engine.run_command(&c.session, &r.out)
-                if ran == RAN_JOB:
-                    ran = <Ran>self.begin_job(c)
-                if ran == RAN_JOB:
-                    continue
-            except Exception:
-                log.exception("a command failed; its connection is closed")
-                ran = RAN_CLOSE
-            except BaseException:
-                conn_destroy(r, c)
-                flush_note(r, c, first)
-                raise
-            with nogil:
-                conn_side(r, c)
-                if ran != RAN_CLOSE:
-                    flush_note(r, c, first)
-                    if c.flags & UNSENT:
-                        c.flags |= RESUME
-                    elif not c.flags & DEAD:
-                        feed_carry(r, c)
-                else:
-                    settle(r, c, FEED_CLOSE, NULL, c.ncarry, first)
+        cdef long long until = net_now_us() + COMMANDS_US
+        r.command.head = r.command.tail = NULL
+        try:
+            while True:
+                c = line_take(r, &waiting)
+                if c == NULL:
+                    break
+                if r.queued:
+                    flush_all(r)     # a job takes the socket over: what was said before must be out
+                if not c.flags & (UNSENT | DEAD):
+                    self.run_command(c)
+                if net_now_us() >= until:
+                    break
+        finally:
+            line_return(&r.command, &waiting)
         with nogil:
             flush_all(r)
+        return 0
+
+    cdef int run_command(self, Conn *c) except -1:
+        """Run a connection's command, and go on with its requests."""
+        cdef ReactorC *r = &self.c
+        cdef uint32_t first = r.out.nspans
+        cdef Ran ran
+        c.flags &= ~<uint32_t>COMMAND
+        try:
+            ran = <Ran>self.engine.run_command(&c.session, &r.out)
+            if ran == RAN_JOB:
+                ran = <Ran>self.begin_job(c)
+            if ran == RAN_JOB:
+                return 0
+        except Exception:
+            log.exception("a command failed; its connection is closed")
+            ran = RAN_CLOSE
+        except BaseException:
+            conn_destroy(r, c)
+            flush_note(r, c, first)
+            raise
+        with nogil:
+            conn_side(r, c)
+            if ran != RAN_CLOSE:
+                flush_note(r, c, first)
+                if c.flags & UNSENT:
+                    c.flags |= RESUME
+                elif not c.flags & DEAD:
+                    feed_carry(r, c)
+            else:
+                settle(r, c, FEED_CLOSE, NULL, c.ncarry, first)
         return 0
 
     cdef int begin_job(self, Conn *c) except -1:

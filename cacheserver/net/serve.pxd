@@ -7,7 +7,8 @@ from cacheserver.engine cimport Feed
 from cacheserver.net.conn cimport Conn, ReactorC
 
 cdef enum:
-    TURN_US = 2000           # microseconds of one wake-up for connections the engine paused, and for commands
+    TURN_US = 2000           # microseconds of one wake-up for connections the engine paused
+    COMMANDS_US = 500        # microseconds of one wake-up after which no further command for Python begins
 
 cdef void clock_set(ReactorC *r) noexcept nogil
 cdef void serve(ReactorC *r) noexcept nogil

@@ -18,7 +18,8 @@ from cacheserver.engine cimport (
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
     UNREAD, UNSENT,
-    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, conn_secure, conn_side, conn_watch, line_put, line_take,
+    Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, conn_secure, conn_side, conn_watch, line_put,
+    line_return, line_take,
 )
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
 from cacheserver.net.inbox cimport inbox_take
@@ -223,11 +224,7 @@ cdef void resume(ReactorC *r, Line *line) noexcept nogil:
         if net_now_us() >= until:
             break
         c = line_take(r, line)
-    if line.head != NULL:
-        line.tail.next = r.resume.head
-        if r.resume.tail == NULL:
-            r.resume.tail = line.tail
-        r.resume.head = line.head
+    line_return(&r.resume, line)
 
 
 cdef void serve(ReactorC *r) noexcept nogil:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +138,27 @@ def test_commands_keep_their_place_in_a_pipeline(rig: Any) -> None:
     rig.send(client, b"get a\r\nstats\r\nget a\r\nstats ab\r\nget a\r\n" * 100)
     expected = b"END\r\nSTAT line 5\r\nEND\r\nEND\r\nSTAT line 8\r\nEND\r\nEND\r\n" * 100
     assert rig.read(client, len(expected)) == expected
+
+
+def test_pipelined_commands_take_turns_and_gets_are_served_in_between(rig: Any) -> None:
+    calls: list[bytes] = []
+
+    def handler(line: bytes) -> bytes:
+        calls.append(line)
+        time.sleep(0.001)  # more than the commands of one wake-up may take
+        return b"OK\r\n"
+
+    rig.engine.handler = handler
+    clients, other = [rig.connect() for _ in range(4)], rig.connect()
+    for number, client in enumerate(clients):
+        client.send(b"stats %d\r\n" % number * 5)
+    for wakeup in range(1, 21):
+        other.send(b"get a\r\n")
+        rig.pump_once()
+        assert len(calls) == wakeup
+        assert other.recv(100) == b"END\r\n"
+    assert calls == calls[:4] * 5
+    assert len(set(calls)) == 4
 
 
 def test_overlong_command_line_is_refused_and_a_waiting_one_is_counted(rig: Any) -> None:
