@@ -16,7 +16,7 @@ cdef enum:
     FRAME = 8                # bytes of header: request id, sequence number, number of datagrams, reserved
     INPUT_MAX = 65536        # bytes: no datagram is larger
     DATAGRAM_MAX = 1400      # bytes of one datagram of a reply, its header included
-    REPLY_DATAGRAMS = 8      # most datagrams of one reply; README.md names it
+    REPLY_DATAGRAMS = 4      # most datagrams of one reply; README.md names it
     PAYLOAD = DATAGRAM_MAX - FRAME
     REPLY_MAX = REPLY_DATAGRAMS * PAYLOAD
 

@@ -6,8 +6,9 @@ class Datagrams:
     """Answers what arrives at one bound UDP socket, with one worker's engine. All but counters() belongs to
     that worker's thread.
 
-    A request is one datagram; several commands in it are answered together, by at most 8 datagrams of 1400
-    bytes. A larger reply becomes one line that says so; commands that follow in its datagram may be dropped.
+    A request is one datagram; several commands in it are answered together, by at most 4 datagrams of 1400
+    bytes. A larger reply becomes one line that says so: the commands before it in its datagram have been
+    executed, those behind it may not have been.
     """
 
     engine: Engine
