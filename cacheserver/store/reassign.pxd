@@ -12,7 +12,7 @@ cdef enum Reassigned:
     REASSIGNED
     REASSIGN_BUSY            # a page is being emptied already, or something on the page cannot move now
     REASSIGN_BAD_CLASS
-    REASSIGN_NO_SPARE        # no shard has two pages of the source
+    REASSIGN_NO_SPARE        # no shard has two pages of the source, or a class is that of items with pages of their own
     REASSIGN_SAME
 
 cdef Reassigned store_reassign(StoreC *s, int32_t source, int32_t target) noexcept nogil

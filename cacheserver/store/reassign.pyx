@@ -88,15 +88,17 @@ cdef bint give(StoreC *s, Shard *sh, int32_t target) noexcept nogil:
 
 cdef Reassigned store_reassign(StoreC *s, int32_t source, int32_t target) noexcept nogil:
     """Take a page from class `source` (from 1; 0: the pool; -1: any that has one to spare) and give it to `target`."""
-    cdef int32_t most = <int32_t>slab_sizes().count
+    cdef int32_t runs = <int32_t>slab_sizes().count + 1
     cdef Shard *sh
     cdef uint32_t page
     if source == target:
         return REASSIGN_SAME
     if source == ANY:
         source = richest(s, target)
-    if source < POOL or source > most or target < POOL or target > most:
+    if source < POOL or source > runs or target < POOL or target > runs:
         return REASSIGN_BAD_CLASS
+    if source == runs or target == runs:
+        return REASSIGN_NO_SPARE     # a large item's pages are its own, from the pool and back to it
     if source == POOL:
         if s.arena.npool == 0:
             return REASSIGN_NO_SPARE

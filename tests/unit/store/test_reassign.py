@@ -89,6 +89,10 @@ def test_items_with_pages_of_their_own_are_left_alone() -> None:
     store = Store()
     for i in range(5):
         store.put("set", b"k%d" % i, b"v" * 500_000)
-    assert store.reassign(store.class_count, 3) == "BADCLASS"
+    large = store.class_count
+    assert pages(store)[large] == 5
+    assert {store.reassign(large, 3), store.reassign(large, 0), store.reassign(3, large)} == {"NOSPARE"}
+    assert store.reassign(large, large) == "SAME"
+    assert {store.reassign(large + 1, 3), store.reassign(3, large + 1)} == {"BADCLASS"}
     assert store.reassign(-1, 3) == "BADCLASS"
     assert store.snapshot()["curr_items"] == 5
