@@ -1,7 +1,8 @@
 # cython: language_level=3
 """The watch log: the journals of engines and shards in, lines of text for watchers out, each in a bounded queue.
 
-Knows: every journal, the wording of a line (memcached's logger). Must not know: sockets, threads, who reads a queue.
+Knows: every journal, which kinds of records a queue wants. Must not know: the wording, sockets, threads, who reads a
+queue.
 Memory: a WatchLog opens the journals that its queues need, and closes them when none does; a Queue owns its bytes. A
 queue that is full skips lines and says later how many. Threads: every method may be called from any thread. The log's
 lock comes before a queue's, and both are leaves for everybody else; neither is waited for with the GIL held. Journals
