@@ -29,6 +29,8 @@ def crawler_lines() -> list[Exchange]:
         b" tocrawl x",
         b" tocrawl -1",
         b" tocrawl 1 2",
+        b" tocrawl 99999999999",
+        b" sleep 99999999999",
         b" crawl",
         b" crawl x",
         b" crawl 0",

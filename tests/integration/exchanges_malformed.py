@@ -144,6 +144,7 @@ def other_lines() -> list[Exchange]:
         talk("verbosity with a surplus token", b"verbosity 0 0\r\n"),
         talk("flush_all with noreply in the wrong place", A, b"flush_all noreply x\r\n", GET_A),
         talk("flush_all with a surplus token", A, b"flush_all 0 1\r\n", GET_A),
+        talk("flush_all with two surplus tokens", A, b"flush_all 100 2 3\r\n", GET_A),
         talk("incr with a surplus token", put(b"a", b"5"), b"incr a 1 2\r\n"),
         talk("incr with noreply twice", put(b"a", b"5"), b"incr a 1 noreply noreply\r\n", GET_A),
         talk("touch with a surplus token", A, b"touch a 0 x\r\n"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tests.integration.exchanges import GET_A, A, Exchange, talk
 
 LEVELS = (b"1", b"0 noreply", b"2 1", b"4294967295", b"1 noreply noreply", b" 1 ")
-BAD_LEVELS = (b"4294967296", b"1x", b"x noreply", b"99999999999999999999")
+BAD_LEVELS = (b"4294967296", b"99999999999", b"1x", b"x noreply", b"99999999999999999999")
 SIZES = (
     b"64",
     b"64 noreply",

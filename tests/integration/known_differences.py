@@ -113,6 +113,11 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
     "stats of the kind extstore": ([b"ERROR\r\n"], EXTSTORE),
     "verbosity b'1 noreply noreply'": ([b"", b"END\r\n"], SURPLUS),
     "cache_memlimit b'64 x noreply'": ([b"", b"END\r\n"], SURPLUS),
-    "verbosity b'4294967296'": ([BAD_FORMAT, b"END\r\n"], NUMBER),
+    **{
+        f"verbosity {level!r}": ([BAD_FORMAT, b"END\r\n"], NUMBER)
+        for level in (b"4294967296", b"99999999999")
+    },
+    **{f"lru_crawler {word} 99999999999": ([BAD_FORMAT], NUMBER) for word in ("tocrawl", "sleep")},
+    "flush_all with two surplus tokens": ([b"STORED\r\n", b"OK\r\n", A_IS_ONE], SURPLUS),
     "cache_memlimit b'4294967296'": ([b"ERROR\r\n", b"END\r\n"], NUMBER),
 }

@@ -111,6 +111,10 @@ def test_what_is_sent_behind_a_dump_is_answered_behind_it(server: Server) -> Non
         text, _ = wire.read_until(b"EN\r\n")
         assert text.count(b"mg key") == 5000
         assert wire.read_line() == b"BADCLASS invalid class id"
+        for form in (b"metadump", b"mgdump"):
+            wire.send(b"lru_crawler %b ,\r\nget key7\r\n" % form)
+            assert wire.read_line() == b"NOTSTARTED no items to crawl", "a list of no class"
+            assert wire.read_values() == {b"key7": b"v" * 10}
         wire.send(b"get key8\r\nlru_crawler metadump 9999\r\n")
         assert wire.read_values() == {b"key8": b"v" * 10}
         assert wire.read_line() == b"BADCLASS invalid class id", (
