@@ -87,7 +87,7 @@ class Desk:
         self._threads: dict[threading.Thread, Kind] = {}
 
     def take(self, stream: Stream, job: Job) -> bytes:
-        """Begin `job` and return b""; or return the reply to one that cannot begin: its stream is not touched."""
+        """Begin `job` and return b""; or leave its stream alone and return the reply: why it cannot begin."""
         kind = getattr(job, "kind", Kind.OTHER)
         with self._lock:
             if Counter(self._threads.values())[kind] >= self._places[kind]:
