@@ -103,27 +103,23 @@ def test_evictions_by_another_thread_disturb_nothing() -> None:
     fill(store, b"rest", 75_000)
     for key in first * 2:
         store.get(key, NOW)
-    ended, leave = threading.Event(), threading.Semaphore(0)
 
-    def write() -> None:
-        number = 0
-        while leave.acquire() and not ended.is_set():
-            number += 1
+    def write(begin: int) -> None:
+        for number in range(begin, begin + 1000):
             store.put("set", b"late%d" % number, b"v" * 40, now=NOW)
             if number % 3 == 0:
                 store.delete(b"late%d" % (number // 2), NOW)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        met: Counter[bytes] = Counter()
-        for text in portions(Walk(store)):
-            met.update(keys_in(text))
-            leave.release(1000)
-    finally:
-        ended.set()
-        leave.release()
-        writer.join()
+    met: Counter[bytes] = Counter()
+    writer: threading.Thread | None = None
+    for turn, text in enumerate(portions(Walk(store))):
+        if writer is not None:
+            writer.join()
+        writer = threading.Thread(target=write, args=(1000 * turn,))
+        writer.start()
+        met.update(keys_in(text))
+    assert writer is not None
+    writer.join()
     stayed = [key for key in first if store.get(key, NOW) is not None]
     assert store.snapshot()["evictions"] > 1000
     assert len(stayed) > 10_000
