@@ -10,7 +10,7 @@ Knows: the ssl module, a socket, where records begin. Must not know: connections
 certificates.
 Memory: a Tls is its connection's; it owns its Secure, which owns the socket. OpenSSL keeps a buffer for a record only while a
 part of one has come in (SSL_MODE_RELEASE_BUFFERS, which the ssl module sets). A MemoryBIO keeps the memory that the longest
-piece needed, so bytes cross it in pieces of PIECE. What the kernel does not take is a block of the Tls.
+piece needed, so bytes cross it in pieces of a few KiB. What the kernel does not take is a block of the Tls.
 Threads: one at a time for each Tls and Secure. The functions take the GIL for themselves; no C lock may be held around them.
 """
 from cpython.object cimport PyObject
@@ -22,6 +22,7 @@ from cacheserver.net.linux cimport ssize_t
 cdef enum:
     RECORD_MAX = 16384       # bytes of data in the largest record
     RECORD_BYTES = 16896     # bytes of the buffer OpenSSL has for a part of a record
+    PIECE_BYTES = 5632       # bytes that a MemoryBIO keeps once a long piece has crossed it
     RECEIVE_ROOM = 32768     # least room for tls_recv(): what OpenSSL has of a record, and what one call feeds it
 
 cdef enum:
@@ -40,6 +41,8 @@ cdef class Secure:
     cdef object outgoing
     cdef Records records
     cdef bytes unsent        # of the handshake
+    cdef bint long_in        # as in Tls
+    cdef bint long_out
     cdef int push(self) except -1
     cdef int pull(self) except -1
 
@@ -52,6 +55,8 @@ cdef struct Tls:
     char *block              # encrypted bytes that the kernel did not take, or NULL
     size_t sent              # bytes of the block that it took since
     size_t nblock
+    bint long_in             # a long piece has come in
+    bint long_out            # one has gone out
     bint more                # the last tls_recv() left something in the kernel
     bint over                # the client has said that it will send no more
     bint ended               # nothing may be sent or received any more
@@ -72,4 +77,4 @@ cdef inline bint tls_unsent(Tls *t) noexcept nogil:
 
 cdef inline size_t tls_bytes(Tls *t) noexcept nogil:
     """What is held for the connection now."""
-    return t.base + (RECORD_BYTES if tls_partial(t) else 0) + t.nblock
+    return t.base + (RECORD_BYTES if tls_partial(t) else 0) + t.nblock + (<size_t>t.long_in + t.long_out) * PIECE_BYTES

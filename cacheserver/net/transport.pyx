@@ -30,6 +30,8 @@ cdef enum:
     FEED_RECORDS = 8         # records that it ends after: each may hold a change of keys instead of data
     IDLE_RECORDS = 256       # records without data, one after the other, that end a connection
     PIECE = 4096             # bytes that cross a MemoryBIO at once
+    SHORT = 1024             # bytes of a piece for which a MemoryBIO has room after the shortest handshake
+    FLIGHT = 2048            # bytes of what the server says in one
     SEND_ROOM = 20480        # bytes of a record's data encrypted, in pieces, and of answers that OpenSSL adds
 
 WANT_READ = ssl.SSLWantReadError
@@ -59,18 +61,18 @@ cdef size_t pass_records(Records *s, const unsigned char *p, size_t n, uint32_t 
     return at
 
 
-cdef ssize_t take(int fd, Records *s, char *p, uint32_t most, uint32_t *ends, bint *more) noexcept nogil:
-    """recv() of FEED_MAX bytes, but not beyond the end of the `most`th record; `more`: the kernel has more.
+cdef ssize_t take(int fd, Records *s, char *p, size_t size, uint32_t most, uint32_t *ends, bint *more) noexcept nogil:
+    """recv() of `size` bytes, but not beyond the end of the `most`th record; `more`: the kernel has more.
 
     What is left there an event tells of; kept here it would be forgotten.
     """
-    cdef ssize_t got = recv(fd, p, FEED_MAX, MSG_PEEK | MSG_DONTWAIT)
+    cdef ssize_t got = recv(fd, p, size, MSG_PEEK | MSG_DONTWAIT)
     cdef size_t n
     more[0] = False
     if got <= 0:
         return got
     n = pass_records(s, <const unsigned char *>p, <size_t>got, most, ends)
-    more[0] = n < <size_t>got or got == FEED_MAX
+    more[0] = n < <size_t>got or <size_t>got == size
     if recv(fd, p, n, MSG_DONTWAIT) != <ssize_t>n:
         system.errno = EIO
         return -1
@@ -111,6 +113,7 @@ cdef class Secure:
 
     cdef int push(self) except -1:
         """Send what OpenSSL has to say. Raises SSLWantWriteError."""
+        self.long_out |= self.outgoing.pending > FLIGHT
         self.unsent += self.outgoing.read()
         while self.unsent:
             try:
@@ -124,15 +127,16 @@ cdef class Secure:
 
         Not more: what follows the handshake would be inside OpenSSL, where no event tells of it.
         """
-        cdef char p[FEED_MAX]
+        cdef char p[PIECE]
         cdef uint32_t ends
         cdef bint more
-        cdef ssize_t got = take(self.sock.fileno(), &self.records, p, 1, &ends, &more)
+        cdef ssize_t got = take(self.sock.fileno(), &self.records, p, PIECE, 1, &ends, &more)
         if got < 0 and (errno == EAGAIN or errno == EINTR):
             raise WANT_READ("nothing has come")
         self.records.idle += ends
         if got <= 0 or self.records.idle > IDLE_RECORDS:
             raise ConnectionError("the client is gone" if got <= 0 else "the client sends too many records")
+        self.long_in |= got > SHORT
         self.incoming.write(PyMemoryView_FromMemory(p, got, PyBUF_READ))
         return 0
 
@@ -145,6 +149,8 @@ cdef Tls *tls_wrap(Secure secure, size_t base):
         t.secure = <PyObject *>secure
         t.fd = secure.sock.fileno()
         t.base = base
+        t.long_in = secure.long_in
+        t.long_out = secure.long_out
     return t
 
 
@@ -162,7 +168,7 @@ cdef ssize_t tls_recv(Tls *t, char *p, size_t n) noexcept nogil:
     got = put_more(t)
     if got < 0:
         return got
-    got = take(t.fd, &t.records, wire, FEED_RECORDS, &ends, &t.more)
+    got = take(t.fd, &t.records, wire, FEED_MAX, FEED_RECORDS, &ends, &t.more)
     if got == 0:
         return 0
     if got < 0:
@@ -196,6 +202,7 @@ cdef ssize_t decrypt(Tls *t, const char *wire, size_t size, char *p, size_t n) n
     try:
         while at < size and not t.over:
             part = size - at if size - at < PIECE else PIECE
+            t.long_in |= part > SHORT
             s.incoming.write(PyMemoryView_FromMemory(<char *>wire + at, <Py_ssize_t>part, PyBUF_READ))
             at += part
             while s.incoming.pending and not t.over:
@@ -298,6 +305,7 @@ cdef ssize_t encrypt(Tls *t, const char *p, size_t n, char *wire) noexcept:
     try:
         while at < n:
             part = n - at if n - at < PIECE else PIECE
+            t.long_out |= part > SHORT
             if s.tls.write(PyMemoryView_FromMemory(<char *>p + at, <Py_ssize_t>part, PyBUF_READ)) != part:
                 return TLS_BROKEN
             made = s.outgoing.read()
