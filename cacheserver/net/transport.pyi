@@ -9,9 +9,9 @@ class Secure:
     def do_handshake(self) -> None:
         """Go on with the handshake; returns when it is done.
 
-        Raises SSLWantReadError or SSLWantWriteError where the client must be waited for (or others have their
-        turn), OSError or ValueError where it broke the rules or is gone. Nothing that follows the handshake is
-        received.
+        Raises SSLWantReadError or SSLWantWriteError where the client must be waited for (or others have
+        their turn), OSError or ValueError where it broke the rules or is gone. Nothing that follows the
+        handshake is received.
         """
 
     def fileno(self) -> int:

@@ -140,10 +140,10 @@ class KeyChanger:
 
     def __init__(self, rig: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            port = listening.getsockname()[1]
-            command = [require_tool("openssl"), "s_client", "-brief", "-crlf", "-connect", f"127.0.0.1:{port}"]
+            command = [require_tool("openssl"), "s_client", "-brief", "-crlf", "-connect"]
+            address = f"127.0.0.1:{listening.getsockname()[1]}"
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+            self.process = subprocess.Popen([*command, address], stdin=pipe, stdout=pipe, stderr=pipe)
             self.server, _ = listening.accept()
         self.server.setblocking(False)
         secure = Secure(self.server, rig.contexts[1])
@@ -161,7 +161,7 @@ class KeyChanger:
         self.process.stdin.flush()
 
     def change(self, times: int, word: bytes = b"k\n") -> None:
-        """Change keys so often; K asks the server to change its own, too. Raises where the connection is closed."""
+        """Change keys so often; K asks the server to change its own. Raises OSError when it is closed."""
         assert self.process.stderr is not None
         for _ in range(times):
             self.say(word)
