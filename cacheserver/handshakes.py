@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 
 from cacheserver.net.budget import Budget
+from cacheserver.net.transport import Secure
 
 log = logging.getLogger("cacheserver.tls")
 
@@ -45,7 +46,7 @@ class _Handshake:
     def __init__(self, sock: socket.socket, until: float) -> None:
         self.sock = sock
         self.until = until
-        self.secure: ssl.SSLSocket | None = None  # from the first byte on; has the descriptor then
+        self.secure: Secure | None = None  # from the first byte on; has the descriptor then
 
 
 class Handshakes:
@@ -61,7 +62,7 @@ class Handshakes:
     def __init__(
         self,
         context: Callable[[], ssl.SSLContext],
-        hand_over: Callable[[ssl.SSLSocket], object],
+        hand_over: Callable[[Secure], object],
         *,
         budget: Budget,
         settled: Callable[[], object],
@@ -195,9 +196,7 @@ class Handshakes:
             if not self._give_way():
                 raise ConnectionError("no memory for another handshake")
         try:
-            each.secure = self._context().wrap_socket(
-                each.sock, server_side=True, do_handshake_on_connect=False
-            )
+            each.secure = Secure(each.sock, self._context())
         except BaseException:
             self._budget.give(COST)
             raise
@@ -210,7 +209,7 @@ class Handshakes:
                 return True
         return False
 
-    def _finish(self, fd: int, secure: ssl.SSLSocket) -> None:
+    def _finish(self, fd: int, secure: Secure) -> None:
         del self._open[fd]
         self._poll.unregister(fd)
         self._budget.give(COST)

@@ -11,6 +11,8 @@ import socket
 import ssl
 from typing import Any
 
+from cacheserver.net.transport import Secure
+
 PART = 16384  # bytes of a record
 
 
@@ -117,12 +119,12 @@ class SecureClient:
 
 def secure_pair(
     client: socket.socket, server: socket.socket, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> tuple[SecureClient, ssl.SSLSocket]:
+) -> tuple[SecureClient, Secure]:
     """Do the handshake over two ends of one connection; both are non-blocking afterwards."""
     client.setblocking(False)
     server.setblocking(False)
     here = SecureClient(client, contexts[0])
-    there = contexts[1].wrap_socket(server, server_side=True, do_handshake_on_connect=False)
+    there = Secure(server, contexts[1])
     done = [False, False]
     while not all(done):
         done[0] = done[0] or here.shake()

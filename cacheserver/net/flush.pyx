@@ -20,7 +20,7 @@ from cacheserver.net.linux cimport (
     EPOLLIN, EPOLLOUT, FIONREAD, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR,
     ioctl, msghdr, net_atomic_get, send, sendmsg, shutdown, ssize_t,
 )
-from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, tls_bye, tls_send
+from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, tls_bye, tls_send, tls_unsent
 
 cdef enum:
     FLUSH_TEXT = 1048576     # bytes of reply text that end a batch early
@@ -74,9 +74,9 @@ cdef void deliver(ReactorC *r, Conn *c, Span *spans, uint32_t n) noexcept nogil:
             conn_destroy(r, c)
             return
         give_back(r, spans, done)
-    if done < n:
+    if done < n or (c.tls != NULL and tls_unsent(c.tls)):
         c.flags |= UNSENT
-        if not retain(r, c, spans + done, n - done, skip) or not watch_room(r, c):
+        if not retain(r, c, spans + done, n - done, skip) or not conn_watch(r, c, EPOLLOUT):
             conn_destroy(r, c)
         else:
             conn_side(r, c)
@@ -132,11 +132,6 @@ cdef bint transmit(ReactorC *r, Conn *c, Span *spans, uint32_t n, uint32_t *done
     return True
 
 
-cdef inline bint watch_room(ReactorC *r, Conn *c) noexcept nogil:
-    """Watch for what the next send waits for."""
-    return conn_watch(r, c, EPOLLOUT if c.tls == NULL or c.tls.retry == 0 else c.tls.wants)
-
-
 cdef ssize_t send_record(ReactorC *r, Conn *c, size_t n) noexcept nogil:
     """Encrypt and send the `n` bytes at ReactorC.record; see tls_send()."""
     cdef ssize_t sent = tls_send(c.tls, r.record, n)
@@ -144,7 +139,7 @@ cdef ssize_t send_record(ReactorC *r, Conn *c, size_t n) noexcept nogil:
     if sent > 0:
         r.bytes_written += <size_t>sent
         c.last = r.clock
-    elif sent != TLS_AGAIN:
+    elif sent < 0 and sent != TLS_AGAIN:
         r.tls_errors += 1
     return sent
 
@@ -183,33 +178,30 @@ cdef bint transmit_secure(ReactorC *r, Conn *c, Span *spans, uint32_t n, uint32_
 
 cdef void flush_secure(ReactorC *r, Conn *c) noexcept nogil:
     """flush_more() for a TLS connection."""
-    cdef size_t size, part, room
+    cdef size_t size, part
     cdef ssize_t sent
     cdef Piece *p
     cdef uint32_t i
     cdef int turn
     for turn in range(RECORDS_TURN):
         size = 0
-        room = c.tls.retry if c.tls.retry else RECORD_MAX
         for i in range(c.head, c.npieces):
             p = &c.pieces[i]
-            part = p.len if p.len < room - size else room - size
+            part = p.len if p.len < RECORD_MAX - size else RECORD_MAX - size
             memcpy(r.record + size, p.base, part)
             size += part
-            if size == room:
+            if size == RECORD_MAX:
                 break
-        sent = send_record(r, c, size) if size else 0
+        sent = send_record(r, c, size)
         if sent == TLS_AGAIN:
             break
         if sent < 0:
             conn_destroy(r, c)
             return
         advance(r, c, <size_t>sent)
-        if c.head == c.npieces:
+        if c.head == c.npieces and not tls_unsent(c.tls):
             emptied(r, c)
             return
-    if not watch_room(r, c):
-        conn_destroy(r, c)
 
 
 cdef inline void *span_bytes(ReactorC *r, Span *s) noexcept nogil:

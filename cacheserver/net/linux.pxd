@@ -33,7 +33,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr_storage:
         pass
     int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
-    int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SHUT_RDWR
+    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SHUT_RD, SHUT_WR, SHUT_RDWR
 
 cdef extern from *:
     """

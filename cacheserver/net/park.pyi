@@ -15,7 +15,11 @@ class Parked:
         """
 
     def gone(self, timeout: float = 0.0) -> bool:
-        """Whether the client has hung up (or will send no more); waits for that up to `timeout` seconds."""
+        """Whether the client has hung up (or will send no more); waits for that up to `timeout` seconds.
+
+        Of a TLS client only the end of its TCP stream counts: a close_notify without one lies unread among
+        what the client sent, and ends the connection once the job gives it back.
+        """
 
     def resume(self) -> None:
         """Give the connection back: the conversation goes on with what the client has sent meanwhile. After a

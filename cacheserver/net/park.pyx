@@ -8,12 +8,12 @@ cimport cython
 
 from cacheserver.net.conn cimport DEAD, PARKED, RESUME, conn_destroy, line_put
 from cacheserver.net.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLERR, POLLHUP, POLLIN,
-    POLLOUT, POLLRDHUP, SHUT_RDWR,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLERR, POLLHUP, POLLOUT,
+    POLLRDHUP, SHUT_RDWR,
     close, epoll_ctl, epoll_event, eventfd_write, fcntl, net_atomic_add, net_now_us, poll, pollfd,
     pthread_mutex_lock, pthread_mutex_unlock, send, shutdown, ssize_t,
 )
-from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, Tls, tls_close, tls_send
+from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, Tls, tls_close, tls_send, tls_unsent
 
 cdef enum:
     LOOK_MS = 1000           # longest wait for the client before the clock is looked at again
@@ -101,16 +101,22 @@ cdef ssize_t send_record(Tls *t, int fd, const char *p, size_t n, long long unti
     """send_some() for a TLS connection."""
     cdef pollfd watched
     cdef ssize_t sent
+    cdef size_t left
     watched.fd = fd
+    watched.events = POLLOUT
     if n > RECORD_MAX:
         n = RECORD_MAX
+    left = n
     while True:
-        sent = tls_send(t, p, n)
-        if sent != TLS_AGAIN:
+        sent = tls_send(t, p, left)
+        if sent >= 0:
+            left = 0
+            if not tls_unsent(t):
+                return <ssize_t>n
+        elif sent != TLS_AGAIN:
             return sent
         if net_now_us() >= until:
             return 0
-        watched.events = POLLIN if t.wants == EPOLLIN else POLLOUT
         poll(&watched, 1, LOOK_MS)
 
 

@@ -1,9 +1,9 @@
-import ssl
 from collections.abc import Callable
 
 from cacheserver.engine import Engine
 from cacheserver.net.budget import Budget
 from cacheserver.net.park import Parked
+from cacheserver.net.transport import Secure
 
 class Reactor:
     """Serves stream sockets (TCP, Unix, TLS) with one engine. All but adopt(), adopt_tls() and counters()
@@ -39,9 +39,9 @@ class Reactor:
         """Hand over an accepted non-blocking stream socket; any thread. False: the reactor is closed, and so
         is `fd` now."""
 
-    def adopt_tls(self, sock: ssl.SSLSocket, base: int) -> bool:
-        """Hand over a non-blocking TLS socket whose handshake is done; any thread. False: the reactor is
-        closed, and so is `sock` now.
+    def adopt_tls(self, secure: Secure, base: int) -> bool:
+        """Hand over a socket whose TLS handshake is done; any thread. False: the reactor is closed, and so is
+        `secure` now.
 
         base: bytes that OpenSSL holds for the connection while it is at rest; they count against max_secure.
         """

@@ -10,7 +10,6 @@ may be called from any.
 """
 import logging
 from collections.abc import Callable
-from ssl import SSLSocket
 
 cimport cython
 from libc.errno cimport errno
@@ -36,7 +35,7 @@ from cacheserver.net.linux cimport (
 from cacheserver.net.park cimport Parked, lend, park, park_free
 from cacheserver.net.seats cimport seat_list
 from cacheserver.net.serve cimport COMMANDS_US, end_drained, feed_carry, serve, settle
-from cacheserver.net.transport cimport tls_wrap
+from cacheserver.net.transport cimport Secure, tls_wrap
 from cacheserver.net.upkeep cimport relieve, sweep
 
 log = logging.getLogger("cacheserver.net")
@@ -125,18 +124,18 @@ cdef class Reactor:
             taken = inbox_put(&self.c, handle)
         return taken
 
-    def adopt_tls(self, sock: SSLSocket, base: int) -> bool:
-        """Hand over a non-blocking TLS socket whose handshake is done; any thread. False: the reactor is
-        closed, and so is `sock` now.
+    def adopt_tls(self, secure: Secure, base: int) -> bool:
+        """Hand over a socket whose TLS handshake is done; any thread. False: the reactor is closed, and so is
+        `secure` now.
 
         base: bytes that OpenSSL holds for the connection while it is at rest; they count against max_secure.
         """
         cdef Arrival a
         cdef bint taken
-        a.fd = sock.fileno()
-        a.tls = tls_wrap(sock, base)
+        a.fd = secure.fileno()
+        a.tls = tls_wrap(secure, base)
         if a.tls == NULL:
-            sock.close()
+            secure.close()
             return False
         with nogil:
             taken = inbox_put_secure(&self.c, a)

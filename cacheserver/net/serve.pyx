@@ -24,12 +24,12 @@ from cacheserver.net.conn cimport (
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
 from cacheserver.net.inbox cimport inbox_take
 from cacheserver.net.linux cimport (
-    EPOLLERR, EPOLLHUP, EPOLLIN, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
+    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
 )
-from cacheserver.net.transport cimport TLS_AGAIN, tls_recv
+from cacheserver.net.transport cimport RECEIVE_ROOM, TLS_AGAIN, tls_partial, tls_recv, tls_unsent
 
 cdef enum:
-    RECORDS_TURN = 4         # records received for one connection in one wake-up
+    SECURE_TURNS = 4         # calls of tls_recv() for one connection in one wake-up
     LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
 
 
@@ -106,9 +106,13 @@ cdef ssize_t recv_secure(ReactorC *r, Conn *c, char *p, size_t n) noexcept nogil
     """recv() for a TLS connection."""
     cdef ssize_t got = tls_recv(c.tls, p, n)
     conn_secure(r, c)
+    if tls_unsent(c.tls):
+        c.flags |= UNSENT
+        if not conn_watch(r, c, EPOLLOUT):
+            return broken(r)
     if got >= 0:
-        return got if conn_watch(r, c, EPOLLIN) else broken(r)
-    if got != TLS_AGAIN or not conn_watch(r, c, c.tls.wants):
+        return got
+    if got != TLS_AGAIN:
         return broken(r)
     system.errno = EAGAIN
     return -1
@@ -130,8 +134,8 @@ cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
     if c.ncarry > CARRY_MAX:
         conn_destroy(r, c)
         return
-    if not c.session.trusted:
-        limit = STRANGER_MAX     # what it sends while its password is checked is kept
+    if not c.session.trusted:    # what it sends while its password is checked is kept
+        limit = STRANGER_MAX if c.tls == NULL else RECEIVE_ROOM
     got = recv(c.fd, end, limit, MSG_DONTWAIT) if c.tls == NULL else recv_secure(r, c, end, limit)
     if got <= 0:
         no_input(r, c, got)
@@ -146,14 +150,11 @@ cdef void receive(ReactorC *r, Conn *c, size_t limit) noexcept nogil:
 
 
 cdef void receive_secure(ReactorC *r, Conn *c) noexcept nogil:
-    """receive() for a TLS connection, of which a call gives one record: as many as have arrived, within bounds."""
-    cdef int turn, unread = 0
-    for turn in range(RECORDS_TURN):
+    """receive() for a TLS connection, of which a call gives a few records: as many as have arrived, within bounds."""
+    cdef int turn
+    for turn in range(SECURE_TURNS):
         receive(r, c, INPUT_SHARED)
-        if c.flags:
-            return
-        ioctl(c.fd, FIONREAD, &unread)
-        if unread == 0:
+        if c.flags or not c.tls.more:
             return
     r.conn_yields += 1
 
@@ -271,7 +272,7 @@ cdef void end_drained(ReactorC *r) noexcept nogil:
     while i > 0:
         i -= 1
         c = r.table[i]
-        if c.flags or c.ncarry or not session_between(&c.session) or (c.tls != NULL and c.tls.partial):
+        if c.flags or c.ncarry or not session_between(&c.session) or (c.tls != NULL and tls_partial(c.tls)):
             continue
         unread = 0
         ioctl(c.fd, FIONREAD, &unread)

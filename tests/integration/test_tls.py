@@ -143,6 +143,15 @@ def test_a_pipeline_is_answered_in_order_to_a_reader_that_is_slow(secure: Secure
         assert b"STAT ssl_enabled yes" in rest
 
 
+def test_a_login_and_a_value_in_one_record(certificates: Certificates, tmp_path: Path) -> None:
+    (users := tmp_path / "users").write_text("alice:secret\n")
+    value = random.Random(6).randbytes(6000)
+    with serving(certificates, "-Y", str(users)) as secure, secure.connect() as wire:
+        wire.send(b"set x 0 0 12\r\nalice secret\r\nset k 0 0 6000\r\n" + value + b"\r\nget k\r\n")
+        expected = b"STORED\r\nSTORED\r\nVALUE k 0 6000\r\n" + value + b"\r\nEND\r\n"
+        assert wire.read_exactly(len(expected)) == expected
+
+
 def test_quit_ends_with_a_last_word(secure: SecureServer) -> None:
     client = SecureClient(secure.raw(), secure.made.client_context())
     while not client.shake():

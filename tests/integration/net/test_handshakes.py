@@ -13,6 +13,7 @@ import pytest
 
 from cacheserver.handshakes import COST, Handshakes
 from cacheserver.net.budget import Budget
+from cacheserver.net.transport import Secure
 from tests.certificates import Certificates
 from tests.secure import SecureClient
 
@@ -24,7 +25,7 @@ class Door:
 
     def __init__(self, made: Certificates, **options: object) -> None:
         self.budget = Budget(8 * COST)
-        self.handed: list[ssl.SSLSocket] = []
+        self.handed: list[Secure] = []
         self.settled = 0
         self.context = made.server_context()
         self.errors: list[BaseException] = []
@@ -94,7 +95,7 @@ def test_a_finished_one_is_handed_over_and_costs_nothing_here_any_more(door: Doo
     door.until(client.shake)
     door.until(lambda: door.settled == 1)
     (secure,) = door.handed
-    assert not secure.getblocking()
+    assert not secure.sock.getblocking()
     assert door.handshakes.counters() == {
         "ssl_handshakes": 1, "ssl_handshake_errors": 0, "ssl_unfinished": 0, "ssl_bytes": 0,
     }  # fmt: skip

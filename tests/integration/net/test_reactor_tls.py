@@ -3,22 +3,33 @@
 The other modules of this folder run their tests over TLS, too.
 """
 
+import contextlib
+import fcntl
 import os
 import random
 import socket
-from collections.abc import Callable
+import ssl
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from cacheserver.net.budget import Budget
-from tests.integration.net.conftest import REST_BYTES
+from cacheserver.net.transport import Secure
+from tests.integration.net.conftest import PATIENCE, REST_BYTES
+from tests.requirements import require_tool
 from tests.secure import secure_pair
 
 MakeRig = Callable[..., Any]
 pytestmark = pytest.mark.parametrize("make_rig", ["tls"], indirect=True)
 
 GET = b"get none\r\n"
+RECORDS = 32  # of one connection in one wake-up
+KEY_CHANGE = 27  # bytes of a record of TLS 1.3 that holds one
+RECORDS_WITHOUT_DATA = 256  # one after the other, that a connection survives
 
 
 def test_a_record_may_come_byte_by_byte_and_counts_while_it_is_half(make_rig: MakeRig) -> None:
@@ -92,6 +103,126 @@ def test_who_says_his_last_word_alone_still_gets_his_answers(rig: Any) -> None:
     client.raw.send(_last_word(client))
     assert rig.read_to_end(client) == b"END\r\n" * 3
     rig.pump(lambda: rig.reactor.connections == 0)
+
+
+def test_a_last_word_right_behind_a_request_waits_for_a_slow_reader(rig: Any) -> None:
+    """It comes to light with the request, once; what has to be sent first must not make it forgotten."""
+    value = random.Random(2).randbytes(3000000)
+    rig.store(rig.connect(), b"k", value)
+    client = rig.connect(rcvbuf=4096, sndbuf=8192)
+    client.raw.send(client.encrypted(b"get k\r\n") + _last_word(client))
+    expected = b"VALUE k 0 3000000\r\n" + value + b"\r\nEND\r\n"
+    assert rig.read_to_end(client) == expected
+    assert client.last_word
+    rig.pump(lambda: rig.reactor.connections == 1)
+
+
+def test_many_tiny_records_are_answered_a_few_in_a_wake_up(rig: Any) -> None:
+    client = rig.connect()
+    client.raw.send(b"".join(client.encrypted(GET) for _ in range(100)))
+    before = rig.reactor.counters()
+    assert rig.pump_once()
+    after = rig.reactor.counters()
+    assert after["bytes_read"] - before["bytes_read"] == RECORDS * len(GET)
+    assert after["conn_yields"] == before["conn_yields"] + 1
+    assert rig.read(client, 500) == b"END\r\n" * 100
+
+
+def poll_until(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.001)
+
+
+class KeyChanger:
+    """openssl's own client: the ssl module has no way to change keys in the middle of a connection."""
+
+    def __init__(self, rig: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            command = [require_tool("openssl"), "s_client", "-brief", "-crlf", "-connect"]
+            address = f"127.0.0.1:{listening.getsockname()[1]}"
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen([*command, address], stdin=pipe, stdout=pipe, stderr=pipe)
+            self.server, _ = listening.accept()
+        self.server.setblocking(False)
+        secure = Secure(self.server, rig.contexts[1])
+        done = False
+        while not done:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                secure.do_handshake()
+                done = True
+        assert rig.reactor.adopt_tls(secure, REST_BYTES)
+        rig.pump_all()
+
+    def say(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+
+    def change(self, times: int, word: bytes = b"k\n") -> None:
+        """Change keys so often; K asks the server to change its own. Raises OSError when it is closed."""
+        assert self.process.stderr is not None
+        for _ in range(times):
+            self.say(word)
+            while (line := self.process.stderr.readline()) != b"KEYUPDATE\n":
+                if not line:
+                    raise ConnectionError("the server has closed the connection")
+
+    def unread(self) -> int:
+        """Bytes that the server's kernel has for the reactor."""
+        return int.from_bytes(fcntl.ioctl(self.server, termios.FIONREAD, b"\0" * 4), "little")
+
+
+@pytest.fixture
+def key_changer() -> Iterator[Callable[[Any], KeyChanger]]:
+    made: list[KeyChanger] = []
+
+    def make(rig: Any) -> KeyChanger:
+        made.append(KeyChanger(rig))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.process.kill()
+        each.process.communicate()
+
+
+def test_changes_of_keys_are_a_few_in_a_wake_up_and_cost_nothing_that_stays(
+    make_rig: MakeRig, key_changer: Callable[[Any], KeyChanger]
+) -> None:
+    rig = make_rig(max_secure=(secure := Budget(1 << 20)))
+    client = key_changer(rig)
+    client.change(3 * RECORDS)
+    poll_until(lambda: client.unread() == 3 * RECORDS * KEY_CHANGE)
+    for turn in (2, 1, 0):
+        assert rig.pump_once()
+        assert client.unread() == turn * RECORDS * KEY_CHANGE
+    assert secure.used == REST_BYTES
+    client.change(10, b"K\n")
+    rig.pump_all()
+    client.say(b"get none\n")
+    rig.pump(lambda: rig.reactor.counters()["bytes_read"] == len(GET))
+    rig.pump_all()
+    assert client.process.stdout is not None
+    assert client.process.stdout.readline() == b"END\r\n"
+    rig.reactor.drain()
+    assert rig.reactor.drained
+
+
+def test_who_only_changes_keys_is_closed(rig: Any, key_changer: Callable[[Any], KeyChanger]) -> None:
+    client, other = key_changer(rig), rig.connect()
+    client.change(RECORDS_WITHOUT_DATA - RECORDS)
+    rig.pump_all()
+    client.change(RECORDS)
+    poll_until(lambda: client.unread() == RECORDS * KEY_CHANGE)
+    rig.pump_all()
+    assert rig.reactor.connections == 2
+    with contextlib.suppress(OSError):
+        client.change(RECORDS)
+    rig.pump(lambda: rig.reactor.connections == 1)
+    rig.ask(other, GET, b"END\r\n")
+    assert rig.reactor.counters()["ssl_proto_errors"] == 1
 
 
 def _last_word(client: Any) -> bytes:
