@@ -223,7 +223,7 @@ def test_refresh_certs_and_sighup_serve_new_connections_with_new_files(
             assert new.name() == "client"
         chain.write_text("broken")
         answer = old.ask(b"refresh_certs\r\n").decode()
-        assert re.fullmatch(rf"Error -o ssl_chain_cert={chain}: no usable certificate .*", answer)
+        assert re.fullmatch(rf"Error -o ssl_chain_cert={chain}: no certificate in PEM form .*", answer)
         with secure.connect() as new:
             assert new.name() == "client"
         install(certificates.server, certificates.server_key)
