@@ -7,6 +7,7 @@ Threads: any worker's, several at once; what they change are single references.
 import logging
 from collections.abc import MutableMapping
 
+from cacheserver.desk import Job, Stream
 from cacheserver.lines import BAD_FORMAT, ERROR, OK, reply, whole_number
 from cacheserver.parts import ServerParts
 
@@ -49,14 +50,20 @@ class Control:
             return reply(b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n", arguments)
         return reply(OK, arguments)
 
-    def refresh_certs(self, _arguments: list[bytes]) -> bytes:
+    def refresh_certs(self, _arguments: list[bytes]) -> bytes | Job:
         """refresh_certs: load the certificates again, or say what is wrong with them: `Error`, as memcached
-        spells it."""
+        spells it. Where the files look unchanged there is nothing to do."""
         certificates = self._server.certificates
         if certificates is None:
             return b"Error TLS not enabled\r\n"
-        why = certificates.refresh()
-        return f"Error {why}\r\n".encode() if why else OK
+        if certificates.confirm():
+            return OK
+
+        def load(stream: Stream) -> None:
+            why = certificates.refresh()
+            stream.send(f"Error {why}\r\n".encode() if why else OK)
+
+        return load
 
     def shutdown(self, arguments: list[bytes]) -> bytes | None:
         """shutdown [graceful]: the server drains and ends with status 0; only under -A."""

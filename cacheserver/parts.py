@@ -44,10 +44,12 @@ class DetailLike(Protocol):
 
 
 class CertificatesLike(Protocol):
-    """`age`: seconds since they were loaded. refresh() returns "", or what is wrong with the new ones."""
+    """`age`: seconds since they were loaded. confirm(): whether the files are those; at once. refresh() loads
+    them, and returns "", or what is wrong with the new ones."""
 
     @property
     def age(self) -> int: ...
+    def confirm(self) -> bool: ...
     def refresh(self) -> str: ...
 
 

@@ -54,6 +54,7 @@ DRAIN_SECONDS = 1.0  # for answering what is in flight; the whole way out takes 
 JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
 STRANGERS_SHARE = 4  # unfinished handshakes may take this part of the places of -c
+CROWD_SECONDS = 0.01  # until it is looked whether some have left
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 WATCHED = {
     b"fetchers": FETCHERS,
@@ -177,6 +178,7 @@ class Server:
             secure=[index for index, each in enumerate(sockets.streams) if certificates and each.tls],
             on_secure=self._begin_handshake,
             max_unsettled=max(2, config.conn_limit // STRANGERS_SHARE),
+            on_crowd=self._let_crowd_wait,
         )
         self.handshakes = self._handshakes(certificates) if certificates else None
         self._loop = uvloop.new_event_loop()
@@ -235,7 +237,7 @@ class Server:
             settled=self.listener.settled,
             on_error=self._fail,
             tend=certificates.tend,
-            # Half of their places, so that new ones find room while the oldest of these give way.
+            # Half of their places: the others are for those who wait, whom the oldest of these give way.
             most=min(MOST, max(1, self.config.conn_limit // (2 * STRANGERS_SHARE))),
         )
 
@@ -295,6 +297,11 @@ class Server:
             self._loop.call_later(seconds, self._resume_accepting)
         else:
             self._accept()
+
+    def _let_crowd_wait(self, index: int) -> None:
+        """As many handshakes are open as there may be: leave one socket's queue alone for a moment."""
+        self._loop.remove_reader(self.listener.sockets[index].fileno())
+        self._loop.call_later(CROWD_SECONDS, self._resume_accepting)
 
     def _ignore_sockets(self) -> None:
         for each in self.listener.sockets:

@@ -7,8 +7,10 @@ nothing goes, b"" at the end.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
+import time
 from typing import Any
 
 from cacheserver.net.transport import Secure
@@ -27,15 +29,14 @@ class SecureClient:
         self.last_word = False  # whether the other end has said that its answers are complete
 
     def shake(self) -> bool:
-        """Go on with the handshake; True when it is done."""
+        """Go on with the handshake, as far as what has arrived lets it; True when it is done."""
+        self._take()
         try:
             self.tls.do_handshake()
             done = True
         except ssl.SSLWantReadError:
             done = False
         self._push()
-        if not done:
-            self._take()
         return done
 
     def encrypted(self, data: bytes) -> bytes:
@@ -132,3 +133,36 @@ def secure_pair(
             there.do_handshake()
             done[1] = True
     return here, there
+
+
+def served_at_once(port: int, context: ssl.SSLContext, count: int, patience: float) -> int:
+    """Connect `count` clients at the same time; return how many are answered within `patience` seconds."""
+    clients = {}
+    served = 0
+    deadline = time.monotonic() + patience
+    with contextlib.ExitStack() as opened:
+        poll = select.poll()
+        for _ in range(count):
+            raw = opened.enter_context(socket.socket())
+            raw.setblocking(False)
+            raw.connect_ex(("127.0.0.1", port))
+            clients[raw.fileno()] = SecureClient(raw, context)
+            poll.register(raw, select.POLLOUT)
+        asked: set[int] = set()
+        while clients and time.monotonic() < deadline:
+            for fd, _ in poll.poll(100):
+                client = clients[fd]
+                poll.modify(fd, select.POLLIN)
+                with contextlib.suppress(BlockingIOError):
+                    try:
+                        if fd not in asked:
+                            if not client.shake():
+                                continue
+                            client.send(b"mn\r\n")
+                            asked.add(fd)
+                        served += client.recv(100) == b"MN\r\n"
+                    except (ConnectionError, ssl.SSLError):
+                        pass
+                    poll.unregister(fd)
+                    del clients[fd]
+    return served

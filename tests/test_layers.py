@@ -83,7 +83,7 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver.crawler": {"cacheserver.desk"},
     "cacheserver.steering": {"cacheserver.desk", "cacheserver.lines"},
     "cacheserver.listings": {"cacheserver.desk", "cacheserver.lines"},
-    "cacheserver.control": {"cacheserver.parts", "cacheserver.lines"},
+    "cacheserver.control": {"cacheserver.desk", "cacheserver.parts", "cacheserver.lines"},
     "cacheserver.roster": {"cacheserver", "cacheserver.parts", "cacheserver.stats", "cacheserver.desk"},
     "cacheserver.reports": {
         "cacheserver",

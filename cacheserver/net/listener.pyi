@@ -13,8 +13,9 @@ class Listener:
     descriptor or buffer left (`full` tells which). The owner stops watching the sockets, and after that time
     calls resume(). The time is 10 ms for a place; else it doubles from 10 to 100 ms while it does not help.
     secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It
-    counts as an open connection until settled(): then a reactor has it, or it is closed. max_unsettled: how
-    many of them there may be.
+    counts as an open connection until settled(): then a reactor has it, or it is closed.
+    max_unsettled, on_crowd(index): how many of them there may be; others wait in the kernel's queue. The
+    owner stops watching sockets[index], and watches it again a moment later.
     """
 
     @property
@@ -38,6 +39,7 @@ class Listener:
         secure: Iterable[int] = (),
         on_secure: Callable[[int], object] | None = None,
         max_unsettled: int = 256,
+        on_crowd: Callable[[int], object] | None = None,
     ) -> None: ...
     def accept_ready(self, index: int) -> int:
         """Accept what waits at sockets[index], a bounded number; returns how many were accepted, refused

@@ -56,7 +56,9 @@ cdef class Listener:
     descriptor or buffer left (`full` tells which). The owner stops watching the sockets, and after that time
     calls resume(). The time is 10 ms for a place; else it doubles from 10 to 100 ms while it does not help.
     secure, on_secure(fd): the indices of the sockets that speak TLS, and who takes what they accept. It counts as an
-    open connection until settled(): then a reactor has it, or it is closed. max_unsettled: how many of them there may be.
+    open connection until settled(): then a reactor has it, or it is closed.
+    max_unsettled, on_crowd(index): how many of them there may be; others wait in the kernel's queue. The owner stops
+    watching sockets[index], and watches it again a moment later.
     """
     cdef readonly tuple sockets
     cdef readonly tuple reactors
@@ -72,6 +74,7 @@ cdef class Listener:
     cdef bint stopped
     cdef readonly frozenset secure
     cdef object on_secure
+    cdef object on_crowd
     cdef int fresh[ACCEPT_MAX] # accepted for on_secure by the call that runs
     cdef int nfresh
     cdef long long unsettled # atomic
@@ -85,7 +88,8 @@ cdef class Listener:
 
     def __init__(self, sockets: Sequence[socket], reactors: Sequence[Reactor], *, max_conns: int,
                  refuse: bool = True, on_pause: Callable[[float], object] | None = None, secure: Iterable[int] = (),
-                 on_secure: Callable[[int], object] | None = None, max_unsettled: int = 256) -> None:
+                 on_secure: Callable[[int], object] | None = None, max_unsettled: int = 256,
+                 on_crowd: Callable[[int], object] | None = None) -> None:
         cdef Reactor reactor
         if self.fds != NULL:
             raise RuntimeError("a listener is set up once")
@@ -101,6 +105,7 @@ cdef class Listener:
         self.secure = frozenset(secure)
         self.on_secure = on_secure
         self.max_unsettled = max_unsettled
+        self.on_crowd = on_crowd
         self.pause = PAUSE_FIRST
         self.fds = <int *>calloc(len(self.sockets) + 1, sizeof(int))
         self.targets = <ReactorC **>calloc(len(self.reactors), sizeof(ReactorC *))
@@ -137,6 +142,10 @@ cdef class Listener:
             return 0
         fd = self.fds[index]
         secure = index in self.secure
+        if secure and self.crowded():
+            if self.on_crowd is not None:
+                self.on_crowd(index)
+            return 0
         with nogil:
             accepted = self.accept_all(fd, secure, &error)
         for i in range(self.nfresh):
@@ -153,7 +162,7 @@ cdef class Listener:
     cdef int accept_all(self, int listening, bint secure, int *exhausted) noexcept nogil:
         cdef int fd, tries, accepted = 0
         for tries in range(ACCEPT_MAX):
-            if not self.refuse and self.no_place():
+            if (not self.refuse and self.no_place()) or (secure and self.crowded()):
                 break            # whether somebody waits is seen when the socket is ready again
             fd = net_accept(listening)
             if fd >= 0:
@@ -175,10 +184,14 @@ cdef class Listener:
             open += net_atomic_get(&self.targets[i].open)
         return open >= self.max_conns
 
+    cdef bint crowded(self) noexcept nogil:
+        """Whether as many are unsettled as there may be."""
+        return net_atomic_get(&self.unsettled) >= self.max_unsettled
+
     cdef void place(self, int fd, bint secure) noexcept nogil:
         """Refuse a connection, or give it to the next reactor, or keep it for on_secure."""
         cdef uint32_t i
-        if self.no_place() or (secure and net_atomic_get(&self.unsettled) >= self.max_unsettled):
+        if self.no_place():
             self.rejected += 1
             if secure:
                 close(fd)        # no handshake, so there are no words it could read

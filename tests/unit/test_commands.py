@@ -478,11 +478,16 @@ def test_shutdown_knows_no_other_mode() -> None:
 def test_refresh_certs_says_what_memcached_says(commands: Commands, server: FakeServer) -> None:
     assert commands(b"refresh_certs") == b"Error TLS not enabled\r\n"
     assert "time_since_server_cert_refresh" not in fields(commands(b"stats"))
-    why = [""]
-    server.certificates = SimpleNamespace(age=5, refresh=lambda: why[0])
-    assert commands(b"refresh_certs") == b"OK\r\n"
-    why[0] = "the key does not belong"
-    assert commands(b"refresh_certs") == b"Error the key does not belong\r\n"
+    server.certificates = SimpleNamespace(age=5, confirm=lambda: True)
+    assert commands(b"refresh_certs") == b"OK\r\n"  # at once
+    server.certificates.confirm = lambda: False
+    for why, answer in (("", b"OK\r\n"), ("the key does not belong", b"Error the key does not belong\r\n")):
+        server.certificates.refresh = lambda why=why: why
+        sent: list[bytes] = []
+        job = commands(b"refresh_certs")
+        assert not isinstance(job, bytes | None)
+        job(SimpleNamespace(send=sent.append))
+        assert sent == [answer]
     assert fields(commands(b"stats"))["time_since_server_cert_refresh"] == "5"
 
 

@@ -8,10 +8,11 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from cacheserver.handshakes import COST, Handshakes
+from cacheserver.handshakes import COST, LOOK_AGAIN, SILENT, Handshakes
 from cacheserver.net.budget import Budget
 from cacheserver.net.transport import Secure
 from tests.certificates import Certificates
@@ -34,12 +35,15 @@ class Door:
         self.handshakes.start()
         self.client_context = made.client_context()
         self.clients: list[SecureClient] = []
+        self.listening = socket.create_server(("127.0.0.1", 0))
 
     def settle(self) -> None:
         self.settled += 1
 
     def connect(self) -> SecureClient:
-        here, there = socket.socketpair()
+        here = socket.create_connection(self.listening.getsockname())
+        here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        there, _ = self.listening.accept()
         here.setblocking(False)
         there.setblocking(False)
         self.clients.append(SecureClient(here, self.client_context))
@@ -58,7 +62,7 @@ class Door:
     def close(self) -> None:
         assert self.handshakes.stop(PATIENCE)
         assert self.errors == []
-        for each in (*self.handed, *(client.raw for client in self.clients)):
+        for each in (self.listening, *self.handed, *(client.raw for client in self.clients)):
             each.close()
 
 
@@ -143,6 +147,96 @@ def test_beyond_the_bound_the_oldest_goes_and_the_newest_gets_in(door: Door) -> 
     door.until(lambda: len(door.handed) == 1)
 
 
+def begin(client: SecureClient) -> None:
+    """Send what a handshake begins with; the server may close at once."""
+    with contextlib.suppress(ConnectionError):
+        client.shake()
+
+
+def shake_all(door: Door, clients: list[SecureClient]) -> None:
+    """Let all of `clients` go on together until they are done."""
+    left = set(clients)
+
+    def go_on() -> bool:
+        left.difference_update([client for client in left if client.shake()])
+        return not left
+
+    door.until(go_on)
+
+
+@pytest.mark.parametrize("options", [{"most": 2}, {"budget": Budget(2 * COST)}], ids=["places", "memory"])
+def test_clients_that_come_together_wait_and_are_all_served(
+    make_door: Callable[..., Door], options: dict[str, object]
+) -> None:
+    door = make_door(**options)
+    shake_all(door, [door.connect() for _ in range(30)])
+    door.until(lambda: len(door.handed) == 30)
+    assert door.count("ssl_handshake_errors") == 0
+
+
+def test_who_goes_on_slowly_is_given_time_though_others_wait(make_door: Callable[..., Door]) -> None:
+    door = make_door(most=1)
+    slow = door.connect()
+    slow.shake()
+    door.until(lambda: door.budget.used == COST)
+    waiting = door.connect()
+    waiting.shake()
+    time.sleep(SILENT + LOOK_AGAIN)
+    shake_all(door, [slow, waiting])
+    door.until(lambda: len(door.handed) == 2)
+
+
+def test_what_a_client_offers_is_bounded_before_openssl_sees_it(door: Door) -> None:
+    door.client_context.set_alpn_protocols([str(i) + "x" * 200 for i in range(50)])
+    begin(door.connect())
+    hidden = door.connect()  # its length, in a second record
+    hidden.raw.send(b"\x16\x03\x01\x00\x02\x01\x00" + b"\x16\x03\x01\x3f\xff" + bytes(100))
+    door.until(lambda: door.settled == 2)
+    assert door.count("ssl_handshake_errors") == 2
+    assert door.context.session_stats()["accept"] == 0
+
+
+def test_what_a_client_says_in_all_is_bounded(door: Door, certificates: Certificates, tmp_path: Path) -> None:
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(certificates.client.read_bytes() + 80 * certificates.ca.read_bytes())
+    door.client_context.load_cert_chain(chain, certificates.client_key)
+    door.context.load_verify_locations(certificates.ca)
+    door.context.verify_mode = ssl.CERT_REQUIRED
+    client = door.connect()
+    door.until(client.shake)
+    door.until(lambda: door.settled == 1)
+    assert (door.count("ssl_handshakes"), door.count("ssl_handshake_errors")) == (0, 1)
+
+
+def test_what_follows_the_handshake_at_once_counts_for_nothing(door: Door) -> None:
+    client = door.connect()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.tls.do_handshake()
+    client.raw.send(client._out.read())
+    door.until(client._take)
+    client.tls.do_handshake()
+    client.tls.write(b"x" * 16000)
+    client.tls.write(b"x" * 16000)
+    client.raw.settimeout(PATIENCE)
+    client.raw.sendall(client._out.read())
+    door.until(lambda: door.settled == 1)
+    assert len(door.handed) == 1
+
+
+def test_no_memory_for_one_costs_that_one_only(door: Door) -> None:
+    class Spent:
+        def wrap_bio(self, *_: object, **__: object) -> ssl.SSLSocket:
+            raise MemoryError
+
+    context, door.context = door.context, Spent()  # type: ignore[assignment]
+    unlucky = door.connect()
+    begin(unlucky)
+    door.until(lambda: ended(unlucky))
+    assert door.budget.used == 0
+    door.context = context
+    door.until(door.connect().shake)
+
+
 def test_when_memory_is_spent_the_oldest_that_holds_some_gives_way(make_door: Callable[..., Door]) -> None:
     door = make_door(budget=(budget := Budget(2 * COST)))
     silent, *begun = (door.connect() for _ in range(3))
@@ -162,8 +256,7 @@ def test_when_others_hold_all_the_memory_the_new_one_is_refused(make_door: Calla
     door = make_door(budget=(budget := Budget(COST)))
     assert budget.take(1)
     client = door.connect()
-    with contextlib.suppress(OSError):
-        client.shake()
+    begin(client)
     door.until(lambda: ended(client))
     assert budget.used == 1
 

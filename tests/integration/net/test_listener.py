@@ -102,6 +102,31 @@ def test_client_beyond_the_limit_waits_for_a_place_where_none_is_refused(
     close(clients)
 
 
+def test_who_speaks_tls_waits_while_there_are_too_many_handshakes_and_nobody_else_does(
+    rig: Any, listening: socket.socket
+) -> None:
+    taken: list[int] = []
+    waits: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        listener = Listener(
+            [plain, listening], [rig.reactor], max_conns=100, secure=[1], on_secure=taken.append,
+            max_unsettled=2, on_crowd=waits.append,
+        )  # fmt: skip
+        clients = [*connect(listening, 5), *connect(plain, 1)]
+        assert listener.accept_ready(1) == 2
+        assert listener.accept_ready(1) == 0
+        assert waits == [1]
+        assert listener.accept_ready(0) == 1
+        listener.settled()
+        assert listener.accept_ready(1) == 1
+    assert len(taken) == 3
+    counters = listener.counters()
+    assert (counters["rejected_connections"], counters["accepting_conns"]) == (0, 1)
+    for fd in taken:
+        os.close(fd)
+    close(clients)
+
+
 def test_accepting_pauses_when_files_are_spent_and_then_takes_up_those_who_waited(
     rig: Any, listening: socket.socket, spent_files: Any
 ) -> None:
