@@ -32,7 +32,8 @@ cdef enum:
     LINE = 1024              # more than any line: 3 bytes for each of a key's 250, and six numbers of 20 digits at most
     FULL = 65536             # bytes of text that are worth a send
     BUFFER = 65536 + 64 * 1024
-    STRETCH_NS = 50000       # work at a stretch; then comes a rest at least as long
+    STRETCH_NS = 50000       # work at a stretch; then comes a rest at least RESTS times as long
+    RESTS = 2                # so that a walk takes a third of a processor at most
     TURN_NS = 10000000       # longest time of one call, when there is little to show
     FINE = 32                # bytes a column of the histogram ...
     FINE_COLUMNS = 32768     # ... up to 1 MiB; above that a column is 1 MiB wide
@@ -136,7 +137,7 @@ cdef void pace_begin(Pace *p, int64_t *worked, int64_t rest) noexcept nogil:
 
 cdef void pace_rest(Pace *p, int64_t *worked) noexcept nogil:
     cdef timespec want
-    cdef int64_t n = worked[0]
+    cdef int64_t n = worked[0] * RESTS
     if n:
         if n < p.rest:
             n = p.rest
