@@ -35,7 +35,7 @@ cdef struct Put:             # the terms of a write, and what came of it
     bint encoded             # see struct Item
     bint numbered            # the item gets the cas `number`
     uint64_t number
-    uint64_t compare         # PUT_CAS: the cas the item must have
+    uint64_t compare         # PUT_CAS: the cas the item must have; 0 = none will do
     uint64_t cas             # of the item that was stored; 0 where none was
     uint32_t nbytes          # of the value that was stored, or sent
 

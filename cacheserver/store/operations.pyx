@@ -240,7 +240,9 @@ cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
     if old == 0:
         return NOT_FOUND
     cas = item_at(sh.arena, old).cas
-    return STORED if cas == put.compare or (put.tolerant and 0 < put.compare < cas) else EXISTS
+    if put.compare == 0:
+        return EXISTS        # 0 is nobody's number, not even that of an item whose own is 0
+    return STORED if cas == put.compare or (put.tolerant and put.compare < cas) else EXISTS
 
 
 cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil:

@@ -313,11 +313,16 @@ cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil:
     r.item = NULL
 
 
+cdef bint has_other_cas(StoreC *s, const Put *put, Item *before) noexcept nogil:
+    """Whether append or prepend is refused for the item's cas. Where items have none there is nothing to compare."""
+    return put.comparing and put.compare and s.use_cas and before.cas != put.compare
+
+
 cdef Outcome may_extend(StoreC *s, const Put *put, handle_t old, Item *before, uint64_t need) noexcept nogil:
     """Whether an append or prepend to `before` (`old` 0: there is none) happens; STORED = go ahead. Lock held."""
     if old == 0:
         return NOT_FOUND
-    if put.comparing and put.compare and before.cas != put.compare:
+    if has_other_cas(s, put, before):
         return EXISTS
     return NOT_STORED if need > s.max_item or before.refs == REFS_MAX else STORED
 
@@ -404,8 +409,7 @@ cdef Outcome extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_
         elif index_find(&sh.index, &s.arena, hash, key, nkey) == old:
             join(put.mode, it, before, value, nbytes)
         stored = index_find(&sh.index, &s.arena, hash, key, nkey) == old and \
-            not (put.comparing and put.compare and before.cas != put.compare) and \
-            replace_item(s, sh, put, hash, old, before, h, it)
+            not has_other_cas(s, put, before) and replace_item(s, sh, put, hash, old, before, h, it)
         if not stored and it.refs:
             drop_chunk(s, sh, h, it)
         unpin_item(sh, old, before)

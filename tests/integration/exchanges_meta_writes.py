@@ -46,6 +46,13 @@ def storing() -> list[Exchange]:
             talk(f"ms {name} q of a large value", A, ms(b"a", b"v" * 9000, flags + b" q Oabc"), MG_A),
         ]
     found += [
+        talk(
+            "ms E 0: a cas of 0 is the right one for nobody",
+            ms(b"a", b"x", b"E0"),
+            ms(b"a", b"y", b"C0"),
+            b"cas a 0 0 1 0\r\nz\r\n",
+            MG_A,
+        ),
         talk("ms without flags", ms(b"a", b"x"), LOOK),
         talk("ms with client flags and time", ms(b"a", b"x", b"F7 T50"), LOOK, GET_A),
         talk("ms with flags 2^32", ms(b"a", b"x", b"F4294967296"), LOOK),

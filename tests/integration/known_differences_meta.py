@@ -124,6 +124,7 @@ _NEWER = {
     "ms append E": ([STORED, b"HD c1000000\r\n", b"VA 4 c1000000\r\nonex\r\n"], NUMBERED),
     "ms append E of a large value": ([STORED, b"HD c1000000\r\n", b"HD c1000000 s9003\r\n"], NUMBERED),
     "ms E, then a write without": ([b"HD c1000000\r\n", STORED, b"EXISTS\r\n", ONE], NUMBERED),
+    "ms E 0: a cas of 0 is the right one for nobody": ([HD, EX, b"EXISTS\r\n", X], NUMBERED),
     "ms I with a cas below E": ([HD, b"HD c1000001\r\n", b"VA 1 X W\r\ny\r\n"], NUMBERED),
     "md I E": ([STORED, HD, b"VA 3 c1000000 X W\r\none\r\n"], NUMBERED),
     "ma E": ([STORED, b"VA 1 c1000000\r\n6\r\n", b"HD c1000000\r\n"], NUMBERED),
