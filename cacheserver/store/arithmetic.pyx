@@ -117,7 +117,8 @@ cdef handle_t first_number(StoreC *s, Shard *sh, uint64_t hash, const char *key,
 
 cdef Outcome store_compute(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, Sum *sum, uint32_t now,
                            Sight *g) noexcept nogil:
-    """Change the number under a key; flags and expiry stay, cas changes. STORED: `g` shows the new item, the lock is held."""
+    """Change the number under a key; flags and expiry stay, cas changes. STORED: `g` shows the new item, the lock is held,
+    and who lets go of it calls arena_wake() then."""
     cdef Shard *sh = shard_of(s, hash)
     cdef Outcome outcome = NOT_FOUND
     cdef bint created = False
@@ -132,6 +133,7 @@ cdef Outcome store_compute(StoreC *s, uint64_t hash, const char *key, uint32_t n
         outcome = STORED if h else NO_MEMORY
     if outcome != STORED:
         pthread_mutex_unlock(&sh.lock)
+        arena_wake(&s.arena)
         return outcome
     if sum.numbered and s.use_cas:
         item_at(&s.arena, h).cas = sum.number
@@ -152,5 +154,6 @@ cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nke
     outcome = store_compute(s, hash, key, nkey, &sum, now, &g)
     if outcome == STORED:
         store_done(&g.view)
+        arena_wake(&s.arena)
         result[0] = sum.result
     return outcome

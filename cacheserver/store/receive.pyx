@@ -398,6 +398,7 @@ cdef Outcome extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_
         if h == 0:
             unpin_item(sh, old, before)
             pthread_mutex_unlock(&sh.lock)
+            arena_wake(&s.arena)
             return NO_MEMORY
         it = item_at(&s.arena, h)
         item_fill(it, key, nkey, item_flags(before), before.exptime, before.nbytes + nbytes, now)
