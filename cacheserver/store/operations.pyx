@@ -43,6 +43,7 @@ from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
 
 cdef enum:
     CAS_REACH = 48           # a shard does not make 2**48 changes in the life of a process
+    CAS_TOP = 63             # bits of the largest number that a client can drive a shard's own to
 
 
 cdef extern from *:
@@ -124,9 +125,10 @@ cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil:
 cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil:
     """A client has chosen a number: the shard's own must not meet it later, on its way up.
 
-    Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are.
+    Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are; and
+    so is the upper half of all, which the shard keeps for its own: they never begin again at 0, whatever clients choose.
     """
-    if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH:
+    if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH and cas >> CAS_TOP == 0:
         sh.cas += (cas - sh.cas + sh.cas_step - 1) // sh.cas_step * sh.cas_step
 
 
