@@ -166,6 +166,8 @@ def computing() -> list[Exchange]:
         talk("ma grows", put(b"a", b"99"), ma(b"a", b"v"), LOOK),
         talk("ma of text", put(b"a", b"text"), ma(b"a", b"v"), MG_A),
         talk("ma q of text", put(b"a", b"text"), ma(b"a", b"q"), MG_A),
+        talk("ma C of an empty value", put(b"a", b""), ma(b"a", b"C5 k"), MG_A),
+        talk("ma T of a number that grows", put(b"a", b"9", exptime=b"90"), ma(b"a", b"T50 t v"), LOOK),
         talk("ma of an empty value", put(b"a", b""), ma(b"a", b"v")),
         talk("ma and incr", five, ma(b"a", b"v"), b"incr a 1\r\n", b"decr a 2\r\n", ma(b"a", b"v")),
         talk("ma of a lease", mg(b"a", b"N30"), ma(b"a", b"v")),
