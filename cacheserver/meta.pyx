@@ -18,8 +18,9 @@ from cacheserver.store.marks cimport (
 )
 from cacheserver.store.operations cimport (
     EXISTS, NOT_A_NUMBER, NOT_FOUND, NOT_STORED, PUT_ADD, PUT_APPEND, PUT_CAS, PUT_PREPEND, PUT_REPLACE, PUT_SET, STORED,
-    TOO_LARGE, Outcome, Put, store_done, store_hash,
+    TOO_LARGE, Outcome, Put, store_hash,
 )
+from cacheserver.store.view cimport store_done
 from protocol.buffer cimport WriteBuffer, buffer_put
 from protocol.reply cimport (
     META_HEAD_MAX, NUMBER_MAX, REPLY_NO_MEMORY, REPLY_NON_NUMERIC, REPLY_TOO_LARGE, format_u64, put_code, put_crlf,

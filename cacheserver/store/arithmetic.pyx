@@ -18,10 +18,10 @@ from cacheserver.store.operations cimport (
     next_cas,
     pass_cas,
     put_new,
-    store_done,
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC, shard_of
+from cacheserver.store.view cimport store_done
 
 cdef enum:
     DIGITS = 20              # of the largest 64-bit number

@@ -15,7 +15,6 @@ from cacheserver.store.operations cimport (
     Put,
     count_hit,
     end_put,
-    fill_view,
     find_live,
     next_cas,
     pass_cas,
@@ -24,6 +23,7 @@ from cacheserver.store.operations cimport (
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
+from cacheserver.store.view cimport fill_view
 
 
 cdef void fill_sight(Shard *sh, handle_t h, bint created, uint32_t now, Sight *g) noexcept nogil:

@@ -5,7 +5,6 @@ from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
 from cacheserver.store.evict cimport link_item, remove_item
-from cacheserver.store.room cimport room_for
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
     ACTIVE,
@@ -13,11 +12,8 @@ from cacheserver.store.item cimport (
     FLAGS,
     HAS_FLAGS,
     HEADER,
-    LOOSE,
-    REFS_MAX,
     SEGMENT,
     SEGMENT_SHIFT,
-    STATE,
     Item,
     handle_t,
     item_bytes,
@@ -38,8 +34,10 @@ from cacheserver.store.platform cimport (
     pthread_mutex_unlock,
 )
 from cacheserver.store.release cimport release_all
+from cacheserver.store.room cimport count_no_memory, room_for
 from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
+from cacheserver.store.view cimport View, fill_view
 
 cdef enum:
     CAS_REACH = 48           # a shard does not make 2**48 changes in the life of a process
@@ -142,18 +140,6 @@ cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
         k.hits_to_warm += 1
 
 
-cdef void fill_view(Shard *sh, handle_t h, View *v) noexcept nogil:
-    cdef Item *it = item_at(sh.arena, h)
-    v.shard = sh
-    v.item = it
-    v.handle = h
-    v.value = item_value(it)
-    v.nbytes = it.nbytes
-    v.flags = item_flags(it)
-    v.cas = it.cas
-    v.expired = False
-
-
 cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil:
     """Look a key up and count a read. True: `v` is filled and the shard's lock is held until store_done() or store_pin()."""
     cdef Shard *sh = shard_of(s, hash)
@@ -185,46 +171,6 @@ cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil:
     """Give the item in view another expiry time (the lock is held)."""
     v.shard.classes[page_of(v.shard.arena, v.handle).cls].touch_hits += 1
     set_exptime(v.shard, v.handle, v.item, exptime)
-
-
-cdef void store_done(View *v) noexcept nogil:
-    pthread_mutex_unlock(&v.shard.lock)
-
-
-cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
-    """Keep an item's bytes where they are and as they are. Lock held; refs < REFS_MAX."""
-    if it.refs == 0:
-        page_of(sh.arena, h).pins += 1
-    it.refs += 1
-
-
-cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
-    """Give a pin back; True if that freed the chunk of an item removed meanwhile. Lock held."""
-    it.refs -= 1
-    if it.refs:
-        return False
-    page_of(sh.arena, h).pins -= 1
-    if it.bits & STATE != LOOSE:
-        return False
-    slab_free(sh, h)
-    return True
-
-
-cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil:
-    """End the view but keep its value's bytes until store_unpin(); 0 (and the lock still held) if it has all the pins it can."""
-    if v.item.refs == REFS_MAX:
-        return 0
-    pin_item(v.shard, v.handle, v.item)
-    pthread_mutex_unlock(&v.shard.lock)
-    return v.handle
-
-
-cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil:
-    cdef handle_t h = <handle_t>pin
-    cdef Shard *sh = &s.shards[page_of(&s.arena, h).shard]
-    pthread_mutex_lock(&sh.lock)
-    unpin_item(sh, h, item_at(&s.arena, h))
-    pthread_mutex_unlock(&sh.lock)
 
 
 cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
@@ -369,11 +315,6 @@ cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint
     pthread_mutex_unlock(&sh.lock)
     arena_wake(&s.arena)
     return outcome
-
-
-cdef void count_no_memory(Shard *sh, uint64_t need) noexcept nogil:
-    sh.classes[slab_class_of(need)].outofmemory += 1
-    sh.no_memory += 1
 
 
 cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:
