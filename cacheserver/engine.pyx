@@ -19,9 +19,10 @@ from cacheserver.session cimport (
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
 from cacheserver.store.journal cimport SEE_CONNECTIONS, journal_close
-from cacheserver.store.operations cimport STORED, store_tick, store_unpin
+from cacheserver.store.operations cimport STORED, store_tick
 from cacheserver.store.platform cimport atomic_add, atomic_get
 from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
+from cacheserver.store.view cimport store_unpin
 from protocol.buffer cimport buffer_free, buffer_put, buffer_reserve
 from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_ERROR, REPLY_NO_MEMORY
 from protocol.request cimport (

@@ -10,6 +10,7 @@ from cacheserver.session cimport (
     CMD_GET, CMD_META, CMD_TOUCH, DECR_MISSES, DECR_HITS, DELETE_HITS, DELETE_MISSES, GET_EXPIRED, GET_HITS, GET_MISSES,
     INCR_HITS, INCR_MISSES, TOUCH_HITS, EngineC, store_exptime,
 )
+from cacheserver.store.arena cimport arena_wake
 from cacheserver.store.arithmetic cimport Sum, store_compute
 from cacheserver.store.marks cimport (
     CLAIM_STALE, CLAIM_TAKEN, CLAIM_WON, Removal, Sight, sight_bump, sight_claim, sight_class, sight_count, sight_expire,
@@ -17,8 +18,9 @@ from cacheserver.store.marks cimport (
 )
 from cacheserver.store.operations cimport (
     EXISTS, NOT_A_NUMBER, NOT_FOUND, NOT_STORED, PUT_ADD, PUT_APPEND, PUT_CAS, PUT_PREPEND, PUT_REPLACE, PUT_SET, STORED,
-    TOO_LARGE, Outcome, Put, store_done, store_hash,
+    TOO_LARGE, Outcome, Put, store_hash,
 )
+from cacheserver.store.view cimport store_done
 from protocol.buffer cimport WriteBuffer, buffer_put
 from protocol.reply cimport (
     META_HEAD_MAX, NUMBER_MAX, REPLY_NO_MEMORY, REPLY_NON_NUMERIC, REPLY_TOO_LARGE, format_u64, put_code, put_crlf,
@@ -135,6 +137,8 @@ cdef void meta_get(EngineC *e, Writer *w, Request *r) noexcept nogil:
         answer_value(e, w, &g.view)
     else:
         store_done(&g.view)
+    if g.created:
+        arena_wake(&e.store.arena)
 
 
 # ms ---------------------------------------------------------------------------------------------------------------
@@ -279,6 +283,7 @@ cdef void meta_arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
             e.counters[DECR_HITS if sum.decr else INCR_HITS] += 1
         put_sum(e, w, r, &sum, &g)
         store_done(&g.view)
+        arena_wake(&e.store.arena)
     elif outcome == NOT_FOUND:
         e.counters[DECR_MISSES if sum.decr else INCR_MISSES] += 1
         put_plain(w, r, b"NF")

@@ -5,7 +5,7 @@ Knows: protocol and store, as a part of the engine. Must not know: sockets. Thre
 """
 from cacheserver.output cimport Writer
 from cacheserver.session cimport EngineC, Feed, Session
-from cacheserver.store.operations cimport View
+from cacheserver.store.view cimport View
 
 cdef enum:
     INLINE_MAX = 2048        # bytes of value that are copied to the reply; larger ones are sent from where they lie

@@ -24,16 +24,8 @@ from cacheserver.session cimport (
     Feed,
     Session,
 )
-from cacheserver.store.operations cimport (
-    View,
-    store_done,
-    store_get,
-    store_hash,
-    store_pin,
-    store_prefetch,
-    store_unpin,
-    store_view_expire,
-)
+from cacheserver.store.operations cimport store_get, store_hash, store_prefetch, store_view_expire
+from cacheserver.store.view cimport View, store_done, store_pin, store_unpin
 from protocol.buffer cimport buffer_put
 from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_END, VALUE_HEAD_MAX, put_crlf, put_value
 from protocol.request cimport KEY_MAX, next_key

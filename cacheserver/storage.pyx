@@ -22,6 +22,7 @@ from cacheserver.session cimport (
     Session,
     store_exptime,
 )
+from cacheserver.store.extend cimport store_extend
 from cacheserver.store.item cimport Item, item_flags, item_key, item_size
 from cacheserver.store.operations cimport (
     EXISTS,
@@ -47,7 +48,6 @@ from cacheserver.store.operations cimport (
 from cacheserver.store.receive cimport (
     store_abandon,
     store_commit,
-    store_extend,
     store_is_revoked,
     store_may_reserve,
     store_progress,

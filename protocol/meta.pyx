@@ -7,7 +7,7 @@ a flag that is unknown or there twice ends the reading.
 Deliberate differences from memcached: base64 is read strictly (memcached skips what is not in the alphabet), numbers have
 no sign but a minus, and an opaque token that is too long is found before anything is done, as every other mistake.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from protocol.base64 cimport base64_decode
@@ -17,7 +17,7 @@ from protocol.reply cimport (
     Status,
 )
 from protocol.request cimport (
-    GOT_REQUEST, KEY_MAX, OP_MA, OP_MD, OP_ME, OP_MG, OP_MN, OP_MS, OPAQUE_MAX, Meta, Op, Parsed, Request,
+    GOT_REQUEST, KEY_MAX, OP_MA, OP_MD, OP_ME, OP_MG, OP_MN, OP_MS, OPAQUE_MAX, Meta, Parsed, Request,
 )
 from protocol.tokens cimport NBYTES_MAX, SP, key_end, refuse, take_i32, take_u64, token_end, token_start
 

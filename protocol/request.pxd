@@ -32,8 +32,8 @@ cdef enum Parsed:
 cdef struct Echo:            # what the reply to a meta command says again
     uint8_t nreturns
     uint8_t nopaque          # 0: no opaque token
-    char returns[12]         # in the order of the request: O k s t c f h l, and T N R, which act at their place
-    char opaque[32]          # its letter included
+    char returns[RETURNS_MAX]  # in the order of the request: O k s t c f h l, and T N R, which act at their place
+    char opaque[OPAQUE_MAX]  # its letter included
 
 cdef struct Meta:            # a meta command's flags; C is `number`, F `flags`, T `exptime`, q `noreply` of the Request
     uint64_t seen            # a bit for each letter: see has_flag()

@@ -92,11 +92,15 @@ cdef void arena_close(Arena *a) noexcept nogil:
 cdef bint arena_leave(Arena *a, int64_t n) noexcept nogil:
     """Ask for leave to take `n` more bytes from the host; True = counted as committed and untouched."""
     cdef bint granted
+    cdef int64_t low
     if a.capacity:
         granted = atomic_get(&a.committed) + n <= a.capacity
     else:
         granted = atomic_take(&a.allowance, n)
-        if atomic_get(&a.allowance) < atomic_get(&a.low_water):
+        low = atomic_get(&a.low_water)
+        # Refused with more left than the mark: a whole grant would have done, so a new one will. Where it would not have,
+        # or nothing was granted, asking again at each refusal would keep the monitor busy for nothing.
+        if atomic_get(&a.allowance) < low or (not granted and n <= 2 * low):
             atomic_set(&a.wanted, 1)
     if granted:
         atomic_add(&a.committed, n)

@@ -18,20 +18,21 @@ from cacheserver.store.operations cimport (
     next_cas,
     pass_cas,
     put_new,
-    store_done,
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC, shard_of
+from cacheserver.store.view cimport store_done
 
 cdef enum:
     DIGITS = 20              # of the largest 64-bit number
+    READ_MAX = 65536         # bytes of value that are looked through for a number, under the lock
 
 
 cdef bint read_number(const char *text, uint32_t n, uint64_t *number) noexcept nogil:
-    """Decimal digits with spaces around them, at most DIGITS bytes, below 2**64."""
+    """At most DIGITS decimal digits, below 2**64, with spaces around them, READ_MAX bytes in all."""
     cdef uint64_t value = 0, digit
     cdef uint32_t i = 0, digits = 0
-    if n > DIGITS:
+    if n > READ_MAX:
         return False
     while i < n and text[i] == 0x20:
         i += 1
@@ -45,7 +46,7 @@ cdef bint read_number(const char *text, uint32_t n, uint64_t *number) noexcept n
     while i < n and text[i] == 0x20:
         i += 1
     number[0] = value
-    return i == n and digits > 0
+    return i == n and 0 < digits <= DIGITS
 
 
 cdef uint32_t write_number(char *out, uint64_t number) noexcept nogil:
@@ -62,34 +63,45 @@ cdef uint32_t write_number(char *out, uint64_t number) noexcept nogil:
     return n
 
 
+cdef void write_padded(Item *it, const char *digits, uint32_t n) noexcept nogil:
+    """Put a number in a value that is at least as long."""
+    memcpy(item_value(it), digits, n)
+    memset(item_value(it) + n, 0x20, it.nbytes - n)
+
+
 cdef handle_t write_digits(StoreC *s, Shard *sh, uint64_t hash, handle_t h, uint64_t number) noexcept nogil:
     """Give an item another number. The value keeps its length, padded with spaces, unless it must grow; 0 for no room."""
     cdef Item *it = item_at(&s.arena, h)
-    cdef char text[20]
+    cdef char digits[20]
     cdef char key[256]
-    cdef uint32_t n = write_number(text, number), nkey = it.nkey
-    cdef bint encoded = it.encoded
-    if n < it.nbytes:
-        memset(text + n, 0x20, it.nbytes - n)
-        n = it.nbytes
+    cdef uint32_t n = write_number(digits, number), nkey = it.nkey
+    cdef bint encoded = it.encoded, grows = n > it.nbytes
     lru_use(it, sh.now)
-    if n == it.nbytes and it.refs == 0:
-        memcpy(item_value(it), text, n)
+    if not grows and it.refs == 0:
+        write_padded(it, digits, n)
         it.cas = next_cas(s, sh)
         return h
     memcpy(key, <char *>it + HEADER, nkey)    # the item may be evicted to make room for its successor
-    h = put_new(s, sh, hash, key, nkey, item_flags(it), it.exptime, text, n)
-    if h:
-        item_at(&s.arena, h).encoded = encoded
+    if grows:
+        h = put_new(s, sh, hash, key, nkey, item_flags(it), it.exptime, digits, n)
+    else:                                     # its pins keep the old value where it is meanwhile
+        h = put_new(s, sh, hash, key, nkey, item_flags(it), it.exptime, item_value(it), it.nbytes)
+    if h == 0:
+        return 0
+    it = item_at(&s.arena, h)
+    it.encoded = encoded
+    if not grows:
+        write_padded(it, digits, n)
     return h
 
 
 cdef Outcome change_number(StoreC *s, Shard *sh, uint64_t hash, handle_t *h, Sum *sum) noexcept nogil:
-    """Compute with the number that an item holds; the result may have another handle."""
+    """Compute with the number that an item holds; the result may have another handle. An empty item is told of before
+    the cas is looked at, as memcached does."""
     cdef Item *it = item_at(&s.arena, h[0])
     cdef SlabClass *k = &sh.classes[page_of(&s.arena, h[0]).cls]
     cdef uint64_t number = 0
-    if sum.compare and it.cas != sum.compare:
+    if it.nbytes and sum.compare and it.cas != sum.compare:
         return EXISTS
     if not read_number(item_value(it), it.nbytes, &number):
         return NOT_A_NUMBER
@@ -117,7 +129,8 @@ cdef handle_t first_number(StoreC *s, Shard *sh, uint64_t hash, const char *key,
 
 cdef Outcome store_compute(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, Sum *sum, uint32_t now,
                            Sight *g) noexcept nogil:
-    """Change the number under a key; flags and expiry stay, cas changes. STORED: `g` shows the new item, the lock is held."""
+    """Change the number under a key; flags and expiry stay, cas changes. STORED: `g` shows the new item, the lock is held,
+    and who lets go of it calls arena_wake() then."""
     cdef Shard *sh = shard_of(s, hash)
     cdef Outcome outcome = NOT_FOUND
     cdef bint created = False
@@ -132,6 +145,7 @@ cdef Outcome store_compute(StoreC *s, uint64_t hash, const char *key, uint32_t n
         outcome = STORED if h else NO_MEMORY
     if outcome != STORED:
         pthread_mutex_unlock(&sh.lock)
+        arena_wake(&s.arena)
         return outcome
     if sum.numbered and s.use_cas:
         item_at(&s.arena, h).cas = sum.number
@@ -152,5 +166,6 @@ cdef Outcome store_arith(StoreC *s, uint64_t hash, const char *key, uint32_t nke
     outcome = store_compute(s, hash, key, nkey, &sum, now, &g)
     if outcome == STORED:
         store_done(&g.view)
+        arena_wake(&s.arena)
         result[0] = sum.result
     return outcome

@@ -10,8 +10,9 @@ Times are seconds of the store's clock; exptime 0 = never.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.item cimport handle_t
-from cacheserver.store.operations cimport Outcome, Put, View
+from cacheserver.store.operations cimport Outcome, Put
 from cacheserver.store.shard cimport Shard, StoreC
+from cacheserver.store.view cimport View
 
 cdef struct Sight:
     View view

@@ -15,7 +15,6 @@ from cacheserver.store.operations cimport (
     Put,
     count_hit,
     end_put,
-    fill_view,
     find_live,
     next_cas,
     pass_cas,
@@ -24,6 +23,7 @@ from cacheserver.store.operations cimport (
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
+from cacheserver.store.view cimport fill_view
 
 
 cdef void fill_sight(Shard *sh, handle_t h, bint created, uint32_t now, Sight *g) noexcept nogil:
@@ -40,7 +40,8 @@ cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, P
                      Sight *g) noexcept nogil:
     """Look a key up; nothing is counted or bumped. True: `g` is filled and the shard's lock is held.
 
-    `creating`, where it is not NULL: a key that is not there gets an empty item with these terms.
+    `creating`, where it is not NULL: a key that is not there gets an empty item with these terms. Where `g.created` tells
+    of one, who lets go of the lock calls arena_wake() then.
     """
     cdef Shard *sh = shard_of(s, hash)
     cdef uint64_t before
@@ -58,6 +59,8 @@ cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, P
             end_put(s, sh, creating, item_at(&s.arena, h))
     if h == 0:
         pthread_mutex_unlock(&sh.lock)
+        if creating != NULL:
+            arena_wake(&s.arena)
         return False
     fill_sight(sh, h, created, now, g)
     return True

@@ -1,11 +1,9 @@
 # cython: language_level=3
-"""Operations by key: get, put, delete, touch, flush, and pins on values that are being sent.
+"""Operations by key: get, put, delete, touch, flush.
 
 Knows: items by key, and the rules that make a write happen or not. Must not know: the protocol, sockets, pressure.
-Memory: the StoreC owns arena and shards. A View is good until store_done() or store_pin(); pinned bytes until
-store_unpin(), which must come exactly once.
-Threads: every function may be called from any thread. Lock order: one shard, then the arena. Between store_get() == True and
-store_done()/store_pin() the shard's lock is held: no other store function and no system call in between.
+Memory: the StoreC owns arena and shards. Threads: every function may be called from any thread. Lock order: one shard, then
+the arena. store_get() == True leaves the shard's lock held, until the view ends: see view.
 Times are seconds of the store's clock, chosen by the caller; exptime 0 = never.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -13,6 +11,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.journal cimport Found
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC
+from cacheserver.store.view cimport View
 
 cdef enum PutMode:
     PUT_SET, PUT_ADD, PUT_REPLACE, PUT_APPEND, PUT_PREPEND, PUT_CAS
@@ -35,19 +34,9 @@ cdef struct Put:             # the terms of a write, and what came of it
     bint encoded             # see struct Item
     bint numbered            # the item gets the cas `number`
     uint64_t number
-    uint64_t compare         # PUT_CAS: the cas the item must have
+    uint64_t compare         # PUT_CAS: the cas the item must have; 0 = none will do
     uint64_t cas             # of the item that was stored; 0 where none was
     uint32_t nbytes          # of the value that was stored, or sent
-
-cdef struct View:
-    Shard *shard
-    Item *item
-    handle_t handle
-    const char *value
-    uint32_t nbytes
-    uint32_t flags
-    uint64_t cas
-    bint expired             # a miss because the item had expired
 
 cdef struct Seen:            # what this thread's last lookup by key found, before anything was done to it
     bint fresh               # a lookup was made since the caller last set this to False
@@ -63,9 +52,6 @@ cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nog
 cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil
 cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil
 cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil
-cdef void store_done(View *v) noexcept nogil
-cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil
-cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil
 cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
                        uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil
 cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
@@ -79,13 +65,10 @@ cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil
 cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
                       uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil
 cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcept nogil
-cdef void fill_view(Shard *sh, handle_t h, View *v) noexcept nogil
 cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil
 cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noexcept nogil
 cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil
 cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil
-cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
-cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil
 cdef void store_flush(StoreC *s) noexcept nogil
 cdef void store_flush_later(StoreC *s, uint32_t when) noexcept nogil
 cdef void store_tick(StoreC *s, uint32_t now) noexcept nogil

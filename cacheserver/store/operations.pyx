@@ -5,7 +5,6 @@ from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
 from cacheserver.store.evict cimport link_item, remove_item
-from cacheserver.store.room cimport room_for
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
     ACTIVE,
@@ -13,11 +12,8 @@ from cacheserver.store.item cimport (
     FLAGS,
     HAS_FLAGS,
     HEADER,
-    LOOSE,
-    REFS_MAX,
     SEGMENT,
     SEGMENT_SHIFT,
-    STATE,
     Item,
     handle_t,
     item_bytes,
@@ -38,11 +34,14 @@ from cacheserver.store.platform cimport (
     pthread_mutex_unlock,
 )
 from cacheserver.store.release cimport release_all
+from cacheserver.store.room cimport count_no_memory, room_for
 from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
+from cacheserver.store.view cimport View, fill_view
 
 cdef enum:
     CAS_REACH = 48           # a shard does not make 2**48 changes in the life of a process
+    CAS_TOP = 63             # bits of the largest number that a client can drive a shard's own to
 
 
 cdef extern from *:
@@ -124,9 +123,10 @@ cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil:
 cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil:
     """A client has chosen a number: the shard's own must not meet it later, on its way up.
 
-    Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are.
+    Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are; and
+    so is the upper half of all, which the shard keeps for its own: they never begin again at 0, whatever clients choose.
     """
-    if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH:
+    if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH and cas >> CAS_TOP == 0:
         sh.cas += (cas - sh.cas + sh.cas_step - 1) // sh.cas_step * sh.cas_step
 
 
@@ -138,18 +138,6 @@ cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
         k.hits_to_cold += 1
     else:
         k.hits_to_warm += 1
-
-
-cdef void fill_view(Shard *sh, handle_t h, View *v) noexcept nogil:
-    cdef Item *it = item_at(sh.arena, h)
-    v.shard = sh
-    v.item = it
-    v.handle = h
-    v.value = item_value(it)
-    v.nbytes = it.nbytes
-    v.flags = item_flags(it)
-    v.cas = it.cas
-    v.expired = False
 
 
 cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil:
@@ -185,46 +173,6 @@ cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil:
     set_exptime(v.shard, v.handle, v.item, exptime)
 
 
-cdef void store_done(View *v) noexcept nogil:
-    pthread_mutex_unlock(&v.shard.lock)
-
-
-cdef void pin_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
-    """Keep an item's bytes where they are and as they are. Lock held; refs < REFS_MAX."""
-    if it.refs == 0:
-        page_of(sh.arena, h).pins += 1
-    it.refs += 1
-
-
-cdef bint unpin_item(Shard *sh, handle_t h, Item *it) noexcept nogil:
-    """Give a pin back; True if that freed the chunk of an item removed meanwhile. Lock held."""
-    it.refs -= 1
-    if it.refs:
-        return False
-    page_of(sh.arena, h).pins -= 1
-    if it.bits & STATE != LOOSE:
-        return False
-    slab_free(sh, h)
-    return True
-
-
-cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil:
-    """End the view but keep its value's bytes until store_unpin(); 0 (and the lock still held) if it has all the pins it can."""
-    if v.item.refs == REFS_MAX:
-        return 0
-    pin_item(v.shard, v.handle, v.item)
-    pthread_mutex_unlock(&v.shard.lock)
-    return v.handle
-
-
-cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil:
-    cdef handle_t h = <handle_t>pin
-    cdef Shard *sh = &s.shards[page_of(&s.arena, h).shard]
-    pthread_mutex_lock(&sh.lock)
-    unpin_item(sh, h, item_at(&s.arena, h))
-    pthread_mutex_unlock(&sh.lock)
-
-
 cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
     """Whether a write happens, given what is there; STORED = go ahead."""
     cdef uint64_t cas
@@ -240,7 +188,9 @@ cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
     if old == 0:
         return NOT_FOUND
     cas = item_at(sh.arena, old).cas
-    return STORED if cas == put.compare or (put.tolerant and 0 < put.compare < cas) else EXISTS
+    if put.compare == 0:
+        return EXISTS        # 0 is nobody's number, not even that of an item whose own is 0
+    return STORED if cas == put.compare or (put.tolerant and put.compare < cas) else EXISTS
 
 
 cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil:
@@ -365,11 +315,6 @@ cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint
     pthread_mutex_unlock(&sh.lock)
     arena_wake(&s.arena)
     return outcome
-
-
-cdef void count_no_memory(Shard *sh, uint64_t need) noexcept nogil:
-    sh.classes[slab_class_of(need)].outofmemory += 1
-    sh.no_memory += 1
 
 
 cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:

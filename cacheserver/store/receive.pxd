@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Values that arrive in pieces: reserve -> write into the item -> commit | abandon. And append, prepend, which copy.
+"""Values that arrive in pieces: reserve -> write into the item -> commit | abandon.
 
 Knows: items that are in nobody's index yet. Must not know: the protocol, sockets, pressure.
 Memory: a Reservation's bytes are its holder's until it is committed or abandoned: one of the two, exactly once. A hard shrink
@@ -27,5 +27,3 @@ cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil
 cdef bint store_is_revoked(Reservation *r) noexcept nogil
 cdef Outcome store_commit(StoreC *s, Reservation *r, Put *put, uint32_t now) noexcept nogil
 cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil
-cdef Outcome store_extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
-                          uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil

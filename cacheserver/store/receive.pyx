@@ -1,36 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""Values in pieces, append and prepend: see receive.pxd."""
+"""Values in pieces: see receive.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport (
     CHUNK_BITS,
-    OS_PAGE,
     PAGE_RUN,
     PAGE_SIZE,
-    arena_release_pool,
     arena_run_touched,
     arena_wake,
     item_at,
     page_of,
 )
-from cacheserver.store.evict cimport evict_coldest, link_item, remove_item
-from cacheserver.store.room cimport room_for
-from cacheserver.store.index cimport index_find
-from cacheserver.store.item cimport (
-    REFS_MAX,
-    REVOKED,
-    Item,
-    handle_t,
-    item_bytes,
-    item_fill,
-    item_flags,
-    item_key,
-    item_size,
-    item_value,
-)
+from cacheserver.store.evict cimport link_item, remove_item
+from cacheserver.store.extend cimport extend_item
+from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes, item_fill, item_key, item_size, item_value
 from cacheserver.store.operations cimport (
-    EXISTS,
     NO_MEMORY,
     NOT_FOUND,
     NOT_STORED,
@@ -41,26 +25,20 @@ from cacheserver.store.operations cimport (
     TOO_LARGE,
     Outcome,
     Put,
-    PutMode,
     count_put,
     end_put,
     find_live,
     may_put,
     next_cas,
-    pin_item,
-    put_new,
-    unpin_item,
 )
 from cacheserver.store.platform cimport atomic_add, atomic_get, atomic_set, pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.room cimport count_no_memory, drop_chunk, take_chunk
 from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, StoreC, shard_of
-from cacheserver.store.slab cimport slab_alloc_run, slab_class_of, slab_free, slab_touch
+from cacheserver.store.slab cimport slab_free, slab_touch
 
 cdef enum:
-    RETRIES = 64             # times an append is begun anew because the item changed under it
     SMALL = 131072           # bytes of item
     STALLED = 5              # seconds without a byte after which an upload may be asked to make room for another
-    COPY_FREELY = 3          # of them without the lock while copying
-    COPY_LOCKED = 65536      # bytes of item that are copied under the lock at once: about 10 us
 
 
 cdef int64_t quota_of(uint64_t need) noexcept nogil:
@@ -85,51 +63,6 @@ cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil:
     if held == 0:
         return quota_of(need) <= all_bytes // 4 * 3
     return held + quota_of(need) <= (all_bytes // 8 if need <= SMALL else all_bytes // 4)
-
-
-cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
-    """A run of pages where there is no leave for one: as much is evicted and given back first. Returns with the lock held.
-
-    The bytes given back go to this run and to nobody else. The lock is let go while the host takes pages back.
-    """
-    cdef int64_t freed = 0
-    cdef uint32_t i = sh.number, barren = 0
-    cdef Shard *victim
-    while freed < <int64_t>need + OS_PAGE and barren < s.nshards:
-        if s.arena.npool == 0:
-            if sh.no_evictions:
-                break
-            victim = &s.shards[i & (s.nshards - 1)]
-            i += 1
-            pthread_mutex_lock(&victim.lock)
-            barren = 0 if evict_coldest(victim) else barren + 1
-            pthread_mutex_unlock(&victim.lock)
-        freed += arena_release_pool(&s.arena, <int64_t>need + OS_PAGE - freed, 0)
-    pthread_mutex_lock(&sh.lock)
-    return slab_alloc_run(sh, need, True) if freed >= <int64_t>need else 0
-
-
-cdef handle_t take_chunk(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
-    """Room for an item that is not in the index yet, pinned; 0 if there is none. Returns with the lock held either way."""
-    cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
-    h = room_for(sh, need)
-    if h == 0 and need > CHUNK_MAX:
-        pthread_mutex_unlock(&sh.lock)
-        h = make_run(s, sh, need)
-    if h == 0:
-        sh.classes[slab_class_of(need)].outofmemory += 1
-        sh.no_memory += 1
-    else:
-        page_of(&s.arena, h).pins += 1
-    return h
-
-
-cdef void drop_chunk(StoreC *s, Shard *sh, handle_t h, Item *it) noexcept nogil:
-    """Give a pinned LOOSE item's chunk back. Lock held."""
-    it.refs = 0
-    page_of(&s.arena, h).pins -= 1
-    slab_free(sh, h)
 
 
 cdef void enlist(Shard *sh, handle_t h, Item *it) noexcept nogil:
@@ -191,8 +124,7 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
         return TOO_LARGE
     if not store_may_reserve(s, need):
         pthread_mutex_lock(&sh.lock)
-        sh.classes[slab_class_of(need)].outofmemory += 1
-        sh.no_memory += 1
+        count_no_memory(sh, need)
         pthread_mutex_unlock(&sh.lock)
         revoke_idlest(s, now)
         return NO_MEMORY
@@ -236,7 +168,7 @@ cdef Outcome extend_by(StoreC *s, Reservation *r, Put *put, uint32_t now) noexce
     cdef bint creating = put.creating
     cdef Outcome outcome
     put.creating = False
-    outcome = extend(s, put, r.hash, item_key(it), it.nkey, 0, 0, r.value, r.nbytes, now)
+    outcome = extend_item(s, put, r.hash, item_key(it), it.nkey, 0, 0, r.value, r.nbytes, now)
     put.creating = creating
     if outcome == NOT_FOUND and creating:
         return NOT_FOUND
@@ -311,117 +243,3 @@ cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil:
     drop_chunk(s, sh, r.handle, r.item)
     pthread_mutex_unlock(&sh.lock)
     r.item = NULL
-
-
-cdef Outcome may_extend(StoreC *s, const Put *put, handle_t old, Item *before, uint64_t need) noexcept nogil:
-    """Whether an append or prepend to `before` (`old` 0: there is none) happens; STORED = go ahead. Lock held."""
-    if old == 0:
-        return NOT_FOUND
-    if put.comparing and put.compare and before.cas != put.compare:
-        return EXISTS
-    return NOT_STORED if need > s.max_item or before.refs == REFS_MAX else STORED
-
-
-cdef Outcome create(StoreC *s, Shard *sh, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
-                    uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil:
-    """Store what was to be appended to nothing. Lock held."""
-    cdef handle_t h = put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes)
-    if h == 0:
-        return NO_MEMORY
-    sh.total_items += 1
-    sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
-    end_put(s, sh, put, item_at(&s.arena, h))
-    return STORED
-
-
-cdef void join(PutMode mode, Item *it, Item *before, const char *value, uint32_t nbytes) noexcept nogil:
-    """Write old value and new one behind each other."""
-    cdef char *out = item_value(it)
-    memcpy(out if mode == PUT_APPEND else out + nbytes, item_value(before), before.nbytes)
-    memcpy(out + before.nbytes if mode == PUT_APPEND else out, value, nbytes)
-
-
-cdef bint replace_item(StoreC *s, Shard *sh, Put *put, uint64_t hash, handle_t old, Item *before, handle_t h,
-                       Item *it) noexcept nogil:
-    """Put the pinned LOOSE item `h` in the place of `old`. Lock held."""
-    slab_touch(sh, h, item_bytes(it))
-    it.exptime = before.exptime
-    it.encoded = before.encoded
-    it.cas = next_cas(s, sh)
-    it.refs = 0
-    page_of(&s.arena, h).pins -= 1
-    sh.total_items += 1
-    sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
-    end_put(s, sh, put, it)
-    remove_item(sh, hash, old, before)
-    if link_item(sh, hash, h, it, HOT):
-        return True
-    slab_free(sh, h)
-    return False
-
-
-cdef Outcome extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
-                    const char *value, uint32_t nbytes, uint32_t now) noexcept nogil:
-    """store_extend(), but NOT_FOUND if there is nothing to extend."""
-    cdef Shard *sh = shard_of(s, hash)
-    cdef uint32_t tries
-    cdef uint64_t need
-    cdef handle_t old, h
-    cdef Item *before
-    cdef Item *it
-    cdef bint stored
-    cdef Outcome outcome
-    put.cas = 0
-    put.nbytes = nbytes
-    for tries in range(RETRIES):
-        pthread_mutex_lock(&sh.lock)
-        old = find_live(sh, hash, key, nkey, now)
-        before = item_at(&s.arena, old)
-        need = item_size(nkey, item_flags(before), <uint64_t>before.nbytes + nbytes) if old else 0
-        outcome = may_extend(s, put, old, before, need)
-        if outcome == NOT_FOUND and put.creating:
-            outcome = create(s, sh, put, hash, key, nkey, flags, exptime, value, nbytes)
-            pthread_mutex_unlock(&sh.lock)
-            arena_wake(&s.arena)
-            return outcome
-        if outcome != STORED:
-            pthread_mutex_unlock(&sh.lock)
-            return outcome
-        pin_item(sh, old, before)
-        pthread_mutex_unlock(&sh.lock)
-        h = take_chunk(s, sh, need)
-        if h == 0:
-            unpin_item(sh, old, before)
-            pthread_mutex_unlock(&sh.lock)
-            return NO_MEMORY
-        it = item_at(&s.arena, h)
-        item_fill(it, key, nkey, item_flags(before), before.exptime, before.nbytes + nbytes, now)
-        it.refs = 1
-        if need > COPY_LOCKED and tries < COPY_FREELY:
-            pthread_mutex_unlock(&sh.lock)
-            join(put.mode, it, before, value, nbytes)
-            pthread_mutex_lock(&sh.lock)
-        elif index_find(&sh.index, &s.arena, hash, key, nkey) == old:
-            join(put.mode, it, before, value, nbytes)
-        stored = index_find(&sh.index, &s.arena, hash, key, nkey) == old and \
-            not (put.comparing and put.compare and before.cas != put.compare) and \
-            replace_item(s, sh, put, hash, old, before, h, it)
-        if not stored and it.refs:
-            drop_chunk(s, sh, h, it)
-        unpin_item(sh, old, before)
-        pthread_mutex_unlock(&sh.lock)
-        arena_wake(&s.arena)
-        if stored:
-            return STORED
-    return NO_MEMORY
-
-
-cdef Outcome store_extend(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
-                          uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil:
-    """append, prepend: a new item of old value and new. A large value is copied without the lock, the old item pinned,
-    and anew if another client changed it meanwhile; after a few such turns, and always if it is small, under the lock.
-
-    `flags` and `exptime` count with `put.creating` only, where a value that fits in a chunk is stored as a new item.
-    """
-    cdef Outcome outcome = extend(s, put, hash, key, nkey, flags, exptime, value, nbytes, now)
-    return NOT_STORED if outcome == NOT_FOUND else outcome

@@ -1,13 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Room for an item: see room.pxd."""
-from libc.stdint cimport uint32_t, uint64_t
-from cacheserver.store.arena cimport arena_take_page
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from cacheserver.store.arena cimport OS_PAGE, arena_release_pool, arena_take_page, page_of
 from cacheserver.store.evict cimport evict_one, evict_page, evict_coldest
-from cacheserver.store.item cimport handle_t
-from cacheserver.store.platform cimport pthread_mutex_trylock, pthread_mutex_unlock, sched_yield
+from cacheserver.store.item cimport Item, handle_t
+from cacheserver.store.platform cimport (
+    pthread_mutex_lock,
+    pthread_mutex_trylock,
+    pthread_mutex_unlock,
+    sched_yield,
+)
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
-from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
-from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_sizes
+from cacheserver.store.shard cimport CHUNK_MAX, CLASS_MAX, Shard, SlabClass, StoreC
+from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_free, slab_sizes
 from cacheserver.store.victim cimport tail_age, spare_pages, victim_page
 
 cdef enum:
@@ -109,7 +115,7 @@ cdef handle_t last_resort(Shard *sh, uint32_t cls) noexcept nogil:
 cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
     """A chunk for an item of `nbytes`: free, new with leave, or made by eviction; 0 only if nothing may be evicted.
 
-    An item that needs a run gets it only where there is leave: making room for one takes system calls (see receive).
+    An item that needs a run gets it only where there is leave: making room for one takes system calls (see take_chunk()).
     """
     cdef uint32_t cls = slab_class_of(nbytes)
     cdef SlabClass *k = &sh.classes[cls]
@@ -129,3 +135,53 @@ cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
     if h == 0:
         h = room_from_others(sh, cls)
     return h if h else last_resort(sh, cls)
+
+
+cdef void count_no_memory(Shard *sh, uint64_t nbytes) noexcept nogil:
+    """Count that there was no room for an item of `nbytes`. Lock held."""
+    sh.classes[slab_class_of(nbytes)].outofmemory += 1
+    sh.no_memory += 1
+
+
+cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
+    """A run of pages where there is no leave for one: as much is evicted and given back first. Returns with the lock held.
+
+    The bytes given back go to this run and to nobody else. The lock is let go while the host takes pages back.
+    """
+    cdef int64_t freed = 0
+    cdef uint32_t i = sh.number, barren = 0
+    cdef Shard *victim
+    while freed < <int64_t>need + OS_PAGE and barren < s.nshards:
+        if s.arena.npool == 0:
+            if sh.no_evictions:
+                break
+            victim = &s.shards[i & (s.nshards - 1)]
+            i += 1
+            pthread_mutex_lock(&victim.lock)
+            barren = 0 if evict_coldest(victim) else barren + 1
+            pthread_mutex_unlock(&victim.lock)
+        freed += arena_release_pool(&s.arena, <int64_t>need + OS_PAGE - freed, 0)
+    pthread_mutex_lock(&sh.lock)
+    return slab_alloc_run(sh, need, True) if freed >= <int64_t>need else 0
+
+
+cdef handle_t take_chunk(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
+    """Room for an item that is not in the index yet, pinned; 0 if there is none. Returns with the lock held either way."""
+    cdef handle_t h
+    pthread_mutex_lock(&sh.lock)
+    h = room_for(sh, need)
+    if h == 0 and need > CHUNK_MAX:
+        pthread_mutex_unlock(&sh.lock)
+        h = make_run(s, sh, need)
+    if h == 0:
+        count_no_memory(sh, need)
+    else:
+        page_of(&s.arena, h).pins += 1
+    return h
+
+
+cdef void drop_chunk(StoreC *s, Shard *sh, handle_t h, Item *it) noexcept nogil:
+    """Give a pinned LOOSE item's chunk back. Lock held."""
+    it.refs = 0
+    page_of(&s.arena, h).pins -= 1
+    slab_free(sh, h)

@@ -8,6 +8,7 @@ import os
 
 from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
 from cacheserver.store.arithmetic cimport store_arith
+from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.journal cimport journal_close
@@ -38,9 +39,7 @@ from cacheserver.store.operations cimport (
     NOT_FOUND,
     Outcome,
     Put,
-    View,
     store_delete,
-    store_done,
     store_flush,
     store_get,
     store_hash,
@@ -58,11 +57,12 @@ from cacheserver.store.reassign cimport (
     Reassigned,
     store_reassign,
 )
-from cacheserver.store.receive cimport Reservation, store_commit, store_extend, store_reserve
+from cacheserver.store.receive cimport Reservation, store_commit, store_reserve
 from cacheserver.store.release cimport release_hard, release_maintain, release_pay, release_soft
 from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
 from cacheserver.store.slab cimport slab_open, slab_sizes
 from cacheserver.store.snapshot cimport store_snapshot
+from cacheserver.store.view cimport View, store_done
 
 cdef extern from "<sys/resource.h>" nogil:
     ctypedef unsigned long rlim_t

@@ -259,6 +259,14 @@ def arithmetic() -> list[Exchange]:
             talk(f"{name} by a delta with leading zeros", put(b"a", b"50"), word + b" a 0007\r\n", GET_A),
         ]
     found += [
+        talk(f"incr on {value!r}", put(b"a", value), b"incr a 1\r\n", GET_A)
+        for value in (
+            *(b"5" + b" " * 25, b" " * 25 + b"5", b" " * 30, b"5\tx", b"5\n", b"5 x", b"5\0", b"\t5", b"+5"),
+            b"0" * 25 + b"5",
+        )
+    ]
+    found += [
+        talk("incr on a number and 100000 spaces", put(b"a", b"5" + b" " * 100000), b"incr a 1\r\n"),
         talk("incr grows the length", put(b"a", b"99"), b"incr a 1\r\n", GET_A),
         talk("incr grows by many digits", put(b"a", b"1"), b"incr a 999999999999\r\n", GET_A),
         talk("incr to the largest number", put(b"a", b"18446744073709551614"), b"incr a 1\r\n", GET_A),

@@ -115,6 +115,7 @@ def touching() -> list[Exchange]:
             mg(b"a", b"t"),
         ),
         talk("mg T -1 expires", A, mg(b"a", b"T-1 v"), mg(b"a", b"v")),
+        talk("mg T -1 before t", put(b"a", b"x", exptime=b"50"), mg(b"a", b"T-1 t v"), MG_A),
         talk("mg T beyond a month", A, mg(b"a", b"T2592001 v"), mg(b"a", b"v")),
         talk("mg T v returns the value", A, mg(b"a", b"T50 v"), mg(b"a", b"t v")),
         talk(

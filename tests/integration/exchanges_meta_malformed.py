@@ -176,6 +176,8 @@ def newer() -> list[Exchange]:
         talk("mg N E on a hit", ms(b"a", b"x", b"E5000000"), mg(b"a", b"N30 E1000000 c")),
         talk("a bad E", A, mg(b"a", b"Ex"), ms(b"a", b"x", b"E"), md(b"a", b"E-1"), ma(b"a", b"Ex"), MG_A),
         talk("md x", put(b"a", b"one", b"7"), md(b"a", b"x"), LOOK, GET_A),
+        talk("md x of an item that expires", put(b"a", b"one", b"7", b"50"), md(b"a", b"x"), LOOK),
+        talk("md x T without I", put(b"a", b"one", b"7", b"50"), md(b"a", b"x T90"), LOOK),
         talk("md x on a miss", md(b"a", b"x"), MG_A),
         talk("md x I T", put(b"a", b"one", b"7"), md(b"a", b"x I T30"), LOOK, MG_A),
         talk("md x q", put(b"a", b"one"), md(b"a", b"q x"), MG_A),

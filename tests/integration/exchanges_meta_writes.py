@@ -46,6 +46,13 @@ def storing() -> list[Exchange]:
             talk(f"ms {name} q of a large value", A, ms(b"a", b"v" * 9000, flags + b" q Oabc"), MG_A),
         ]
     found += [
+        talk(
+            "ms E 0: a cas of 0 is the right one for nobody",
+            ms(b"a", b"x", b"E0"),
+            ms(b"a", b"y", b"C0"),
+            b"cas a 0 0 1 0\r\nz\r\n",
+            MG_A,
+        ),
         talk("ms without flags", ms(b"a", b"x"), LOOK),
         talk("ms with client flags and time", ms(b"a", b"x", b"F7 T50"), LOOK, GET_A),
         talk("ms with flags 2^32", ms(b"a", b"x", b"F4294967296"), LOOK),
@@ -159,6 +166,8 @@ def computing() -> list[Exchange]:
         talk("ma grows", put(b"a", b"99"), ma(b"a", b"v"), LOOK),
         talk("ma of text", put(b"a", b"text"), ma(b"a", b"v"), MG_A),
         talk("ma q of text", put(b"a", b"text"), ma(b"a", b"q"), MG_A),
+        talk("ma C of an empty value", put(b"a", b""), ma(b"a", b"C5 k"), MG_A),
+        talk("ma T of a number that grows", put(b"a", b"9", exptime=b"90"), ma(b"a", b"T50 t v"), LOOK),
         talk("ma of an empty value", put(b"a", b""), ma(b"a", b"v")),
         talk("ma and incr", five, ma(b"a", b"v"), b"incr a 1\r\n", b"decr a 2\r\n", ma(b"a", b"v")),
         talk("ma of a lease", mg(b"a", b"N30"), ma(b"a", b"v")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BAD_DATA = b"CLIENT_ERROR bad data chunk\r\n" + BAD_FORMAT
+NO_NUMBER = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
 A_IS_ONE = b"VALUE a 0 3\r\none\r\nEND\r\n"
 A_IS_OLD = b"VALUE a 0 3\r\nold\r\nEND\r\n"
 
@@ -22,6 +23,10 @@ SHUTDOWN = "1.6.45 says SERVER_ERROR, so that clients can tell it from an unknow
 LENGTH = "1.6.45 refuses a length beyond 32 bits; 1.6.18 cuts it down and swallows as many bytes"
 BAD_LENGTH = "noreply is not looked at in a line without a length in 1.6.45"
 NUMBER = "1.6.45 reads numbers more strictly: digits only, and what fits; 1.6.18 takes what strtol() takes"
+SPACES = (
+    "a number is 20 digits at most with spaces around them, 64 KiB in all; 1.6.18 takes what strtoull() "
+    "takes, and overwrites what stands behind it"
+)
 EXTSTORE = "Debian builds memcached with its flash tier; a build without it does not know the word"
 AUTOMOVE = "the window and the free ratio of the page mover can be set at run time in 1.6.45"
 ENDS = "every reply to stats ends with END, as clients wait for it; 1.6.18 leaves it out here"
@@ -90,6 +95,14 @@ KNOWN_DIFFERENCES: dict[str, tuple[list[bytes], str]] = {
         )
         for word in ("incr", "decr")
     },
+    **{
+        f"incr on {value!r}": (
+            [b"STORED\r\n", NO_NUMBER, b"VALUE a 0 %d\r\n%b\r\nEND\r\n" % (len(value), value)],
+            SPACES,
+        )
+        for value in (b"5\tx", b"5\n", b"5 x", b"5\0", b"\t5", b"+5", b"0" * 25 + b"5")
+    },
+    "incr on a number and 100000 spaces": ([b"STORED\r\n", NO_NUMBER], SPACES),
     "touch to a time beyond 31 bits": (
         [b"STORED\r\n", b"CLIENT_ERROR invalid exptime argument\r\n", A_IS_ONE],
         NUMBER,

@@ -39,8 +39,15 @@ SIZES = "1.6.45 knows s with ms: the size of the value after the command"
 CREATES = "1.6.45 lets append and prepend create an item, which N asks for"
 UNCHANGED = "1.6.45 sends no value that the client has by its cas; 1.6.18 ignores C with mg"
 NUMBERED = "1.6.45 lets the client choose the cas with E; 1.6.18 does not know the flag"
-EMPTIED = "1.6.45 knows x with md: the value and the client flags go, the item stays"
+EMPTIED = (
+    "1.6.45 knows x with md: the value and the client flags go, the item stays. That its time to live stays "
+    "where the line has no T is this server's own: in 1.6.45 it would never expire"
+)
 QUIET = "1.6.45 hides HD, and VA, of a quiet ma that has created its item, too"
+NONE_LEFT = "an item that its line has expired has 0 seconds left; the difference wraps around in 1.6.18"
+MOVED = (
+    "T is for the number as it is now; 1.6.18 gives the time to the item that the longer number has replaced"
+)
 TIME_LEFT = "1.6.45 shows the seconds an item has left; 1.6.18 the negative of them"
 LONGER_KEYS = "1.6.45 limits a key to 250 bytes after decoding; 1.6.18 limits its base64 to 250 characters"
 STAYS_BINARY = (
@@ -124,6 +131,7 @@ _NEWER = {
     "ms append E": ([STORED, b"HD c1000000\r\n", b"VA 4 c1000000\r\nonex\r\n"], NUMBERED),
     "ms append E of a large value": ([STORED, b"HD c1000000\r\n", b"HD c1000000 s9003\r\n"], NUMBERED),
     "ms E, then a write without": ([b"HD c1000000\r\n", STORED, b"EXISTS\r\n", ONE], NUMBERED),
+    "ms E 0: a cas of 0 is the right one for nobody": ([HD, EX, b"EXISTS\r\n", X], NUMBERED),
     "ms I with a cas below E": ([HD, b"HD c1000001\r\n", b"VA 1 X W\r\ny\r\n"], NUMBERED),
     "md I E": ([STORED, HD, b"VA 3 c1000000 X W\r\none\r\n"], NUMBERED),
     "ma E": ([STORED, b"VA 1 c1000000\r\n6\r\n", b"HD c1000000\r\n"], NUMBERED),
@@ -135,6 +143,8 @@ _NEWER = {
         [STORED, HD, b"VA 0 s0 f0 h0 t-1 ka\r\n\r\n", b"VALUE a 0 0\r\n\r\nEND\r\n"],
         EMPTIED,
     ),
+    "md x of an item that expires": ([STORED, HD, b"VA 0 s0 f0 h0 t50 ka\r\n\r\n"], EMPTIED),
+    "md x T without I": ([STORED, HD, b"VA 0 s0 f0 h0 t90 ka\r\n\r\n"], EMPTIED),
     "md x on a miss": ([NF, EN], EMPTIED),
     "md x I T": ([STORED, HD, b"VA 0 s0 f0 h0 t30 ka X W\r\n\r\n", b"VA 0 Z X\r\n\r\n"], EMPTIED),
     "md x q": ([STORED, b"", b"VA 0\r\n\r\n"], EMPTIED),
@@ -144,6 +154,11 @@ _NEWER = {
         EMPTIED,
     ),
     "ma N q on a miss": ([b"", b"", b"VA 1\r\n0\r\n", b"VA 1\r\n0\r\n"], QUIET),
+    "mg T -1 before t": ([STORED, b"VA 1 t0\r\nx\r\n", EN], NONE_LEFT),
+    "ma T of a number that grows": (
+        [STORED, b"VA 2 t50\r\n10\r\n", b"VA 2 s2 f0 h0 t50 ka\r\n10\r\n"],
+        MOVED,
+    ),
     "me of an item that expires": (
         [STORED, b"ME a exp=50 la=0 cas=#1 fetch=no cls=x size=x\r\n"],
         TIME_LEFT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import Server, serving
 from tests.wire import Wire
 
 COUNTERS = {
@@ -107,6 +107,26 @@ def test_any_number_may_be_chosen(chosen: int, server: Server) -> None:
             wire.set(b"k", b"1")
             numbers.add(unique(wire, b"k"))
         assert len(numbers - {chosen}) == 100
+
+
+def test_no_client_drives_the_numbers_of_the_server_around() -> None:
+    with serving("-t", "1") as server, server.connect() as wire:
+
+        def next_number() -> int:
+            wire.set(b"k", b"0")
+            return unique(wire, b"k")
+
+        before = [next_number() for _ in range(20)]
+        step = 2**48 - 4096  # the server lets larger steps be
+        for begin in range(before[-1], 2**64, 1000 * step):
+            steps = range(begin, min(begin + 1000 * step, 2**64), step)
+            wire.send(b"".join(b"ms k 1 q E%d\r\nx\r\n" % chosen for chosen in steps))
+            assert until_mn(wire) == b""
+        assert wire.ask(b"ms k 1 E%d\r\nx\r\n" % (2**64 - 1)) == b"HD"
+        numbers = before + [next_number() for _ in range(20)]
+        assert numbers == sorted(set(numbers)), (
+            "a number that comes twice lets a client overwrite another's value"
+        )
 
 
 @pytest.mark.parametrize("size", [3000, 5000, 70_000, 600_000])

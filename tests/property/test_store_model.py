@@ -161,7 +161,7 @@ class StoreModel(RuleBasedStateMachine):
             assert got == "NOT_FOUND"
             return
         text = entry.value.strip(b" ")
-        if len(entry.value) > 20 or not text.isdigit() or int(text) >= 2**64:
+        if len(entry.value) > 65536 or len(text) > 20 or not text.isdigit() or int(text) >= 2**64:
             assert got == "NOT_A_NUMBER"
             return
         if got == "NO_MEMORY":

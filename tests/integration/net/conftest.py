@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,13 @@ class Rig:
     """
 
     def __init__(
-        self, contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None, **options: object
+        self,
+        contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        store: Store | None = None,
+        **options: object,
     ) -> None:
         self.contexts = contexts
-        self.engine = Engine(Store(capacity=512 << 20, max_item=MAX_ITEM))
+        self.engine = Engine(store or Store(capacity=512 << 20, max_item=MAX_ITEM))
         self.engine.handler = answer
         self.reactor = Reactor(self.engine, **options)  # type: ignore[arg-type]
         self._clients: list[Client] = []
@@ -161,7 +165,7 @@ def make_rig(request: pytest.FixtureRequest) -> Iterator[Callable[..., Rig]]:
         made: Certificates = request.getfixturevalue("certificates")
         contexts = made.client_context(), made.server_context()
 
-    def make(**options: object) -> Rig:
+    def make(**options: Any) -> Rig:
         rigs.append(Rig(contexts, **options))
         return rigs[-1]
 

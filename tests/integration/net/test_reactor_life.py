@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from cacheserver.store.store import Store
+
 MakeRig = Callable[..., Any]
 pytestmark = pytest.mark.parametrize("make_rig", ["plain", "tls"], indirect=True)
 
@@ -144,3 +146,32 @@ def test_closing_leaves_no_file_open(make_rig: MakeRig) -> None:
         rig.connect()
     rig.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+NARROW = b"k" * 31  # with a value of one byte it fills its chunk: a longer one needs a page of another class
+GROWING = {
+    "incr": b"incr %b 1\r\n" % NARROW,
+    "ma": b"ma %b\r\n" % NARROW,
+    "ma N": b"ma %b N0\r\n" % (b"m" * 40),
+    "mg N": b"mg %b N0\r\n" % (b"m" * 40),
+    "mg N v": b"mg %b N0 v\r\n" % (b"m" * 40),
+    "ms": b"ms %b 2\r\nxx\r\n" % NARROW,
+    "append": b"append %b 0 0 1\r\nx\r\n" % NARROW,
+}
+
+
+@pytest.mark.parametrize("evictions", [True, False], ids=["evicting", "refusing"])
+@pytest.mark.parametrize("request_line", GROWING.values(), ids=GROWING)
+def test_whoever_needs_a_page_wakes_the_monitor(
+    make_rig: MakeRig, request_line: bytes, evictions: bool
+) -> None:
+    store = Store(evictions=evictions)
+    store.wake_fd = wake = os.eventfd(0, os.EFD_NONBLOCK)
+    store.grant(1 << 20)
+    rig = make_rig(store=store)
+    client = rig.connect()
+    rig.ask(client, b"set %b 0 0 1\r\n9\r\n" % NARROW, b"STORED\r\n")
+    assert os.eventfd_read(wake) == 1
+    rig.send(client, request_line)
+    assert os.eventfd_read(wake) == 1, "items are evicted until the monitor looks by itself"
+    os.close(wake)

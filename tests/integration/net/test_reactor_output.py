@@ -77,6 +77,17 @@ def test_value_overwritten_while_it_is_on_its_way_arrives_as_it_was(make_rig: Ma
     assert rig.read(reader, len(reply({b"k": old}, [b"k"]))) == reply({b"k": old}, [b"k"])
 
 
+def test_a_number_that_is_on_its_way_arrives_as_it_was_and_keeps_its_length(rig: Any) -> None:
+    client = rig.connect()
+    for size in (2, 20, 5000, 60_000):
+        values = [number.ljust(size) for number in (b"97", b"98", b"9", b"5")]
+        rig.store(client, b"a", values[0])
+        ask = b"get a\r\nincr a 1\r\nget a\r\ndecr a 89\r\nget a\r\nma a D4 MD v\r\nget a\r\n"
+        parts = [reply({b"a": value}, [b"a"]) for value in values]
+        expected = b"98\r\n".join(parts[:2]) + b"9\r\n" + parts[2] + b"VA 1\r\n5\r\n" + parts[3]
+        rig.ask(client, ask, expected)
+
+
 def test_unsent_bytes_are_copied_up_to_a_bound_and_pinned_beyond(rig: Any) -> None:
     writer, reader = rig.connect(), rig.connect(rcvbuf=4096, sndbuf=8192)
     data = {b"k%d" % i: pattern(1000000, i) for i in range(3)}

@@ -120,6 +120,29 @@ def test_grants_bound_growth_and_ask_for_more() -> None:
     os.close(wake)
 
 
+def test_a_refusal_asks_for_more_where_a_whole_grant_would_have_done() -> None:
+    store = Store()
+    store.put("set", b"k", b"v")
+    store.wake_fd = wake = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def woken() -> bool:
+        try:
+            return os.eventfd_read(wake) > 0
+        except BlockingIOError:
+            return False
+
+    store.grant(5 * MIB // 4)
+    store.put("set", b"large", b"v" * 300_000)
+    assert not woken()
+    store.put("set", b"of another size", b"v" * 1000)
+    assert woken()
+    for granted in (0, MIB // 2):
+        store.grant(granted)
+        store.put("set", b"of another size still", b"v" * 2000)
+        assert not woken(), "the monitor would give no more than it did"
+    os.close(wake)
+
+
 def test_flush_gives_the_memory_back() -> None:
     store = Store()
     fill(store, 64 * MIB, 300)
