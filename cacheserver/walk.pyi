@@ -9,8 +9,8 @@ class Walk:
     batch: items looked at under a shard's lock at a time, from 1 to 64.
 
     A call works for 50 us at a stretch, then rests twice as long, and at least `rest_us` microseconds; it
-    ends when there is enough to send, at the walk's end, or after about 10 ms. It holds a shard's lock for about
-    10 us at a time. One thread at a time; use only one of lines(), measure() and expire() on a Walk.
+    ends when there is enough to send, at the walk's end, or after about 10 ms. It holds a shard's lock for
+    about 10 us at a time. One thread at a time; use only one of lines(), measure() and expire() on a Walk.
     `now`: the store's clock in seconds; what has expired by then is skipped. `wall`: the Unix time at which
     that clock showed 0.
     """
