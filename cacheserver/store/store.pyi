@@ -83,15 +83,34 @@ class Store:
         cas: int = 0,
         now: int = 1,
         tolerant: bool = False,
+        number: int | None = None,
     ) -> str:
         """`mode`: set add replace append prepend cas.
 
         tolerant: in mode cas a number below the item's stores the value, too, but as a stale one.
+        number: the cas of the new item; None: one that no other has.
 
         Returns STORED, NOT_STORED, EXISTS, NOT_FOUND, TOO_LARGE or NO_MEMORY.
         """
 
     def delete(self, key: bytes, now: int = 1) -> bool: ...
+    def remove(
+        self,
+        key: bytes,
+        now: int = 1,
+        *,
+        stale: bool = False,
+        emptied: bool = False,
+        cas: int | None = None,
+        number: int | None = None,
+    ) -> str:
+        """Remove an item; with `stale` or `emptied` it stays, marked, or without value and flags.
+
+        cas: the one the item must have; None: any. number: of what stays; None: one that no other has.
+
+        Returns STORED, EXISTS (another cas), NOT_FOUND or NO_MEMORY.
+        """
+
     def invalidate(self, key: bytes, now: int = 1) -> bool:
         """Mark an item as stale; nobody has won it."""
 

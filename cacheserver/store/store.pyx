@@ -248,7 +248,7 @@ cdef class Store:
             store_done(&v)
 
     def put(self, str mode, bytes key, bytes value, uint32_t flags=0, uint32_t exptime=0, uint64_t cas=0, uint32_t now=1,
-            bint tolerant=False):
+            bint tolerant=False, number=None):
         cdef const char *k = key
         cdef const char *data = value
         cdef uint32_t n = len(key), nbytes = len(value)
@@ -261,6 +261,8 @@ cdef class Store:
         put.compare = cas
         put.clearing = put.mode == PUT_SET
         put.tolerant = tolerant
+        put.numbered = number is not None
+        put.number = number or 0
         with nogil:
             if put.mode == PUT_APPEND or put.mode == PUT_PREPEND:
                 outcome = store_extend(&self.c, &put, hash, k, n, 0, 0, data, nbytes, now)
@@ -283,16 +285,24 @@ cdef class Store:
             outcome = store_delete(&self.c, store_hash(&self.c, k, n), k, n, now)
         return outcome == STORED
 
-    def invalidate(self, bytes key, uint32_t now=1):
+    def remove(self, bytes key, uint32_t now=1, *, bint stale=False, bint emptied=False, cas=None, number=None):
         cdef const char *k = key
         cdef uint32_t n = len(key)
         cdef Removal terms
         cdef Outcome outcome
         memset(&terms, 0, sizeof(terms))
-        terms.stale = True
+        terms.stale = stale
+        terms.emptied = emptied
+        terms.comparing = cas is not None
+        terms.compare = cas or 0
+        terms.numbered = number is not None
+        terms.number = number or 0
         with nogil:
             outcome = store_remove(&self.c, store_hash(&self.c, k, n), k, n, &terms, now)
-        return outcome == STORED
+        return OUTCOMES[outcome]
+
+    def invalidate(self, bytes key, uint32_t now=1):
+        return self.remove(key, now, stale=True) == "STORED"
 
     def claim(self, bytes key, bint winning=False, uint32_t now=1):
         cdef const char *k = key

@@ -11,6 +11,7 @@ from cacheserver.store.store import Store
 KEYS = st.sampled_from([b"k%d" % i for i in range(24)] + [b"x" * 250])
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([1000, 4000, 70_000, 300_000, 900_000, 1 << 20]))
 MODES = st.sampled_from(["set", "add", "replace", "append", "prepend", "cas"])
+NUMBERS = st.sampled_from([None, None, "ahead", 0, 1, 2**48, 2**63 - 1, 2**63, 2**64 - 1])
 MAX_ITEM = 1 << 20
 
 
@@ -28,6 +29,7 @@ class StoreModel(RuleBasedStateMachine):
         self.lossy = lossy
         self.store = Store(shards=shards, capacity=(12 << 20) if lossy else 0)
         self.model: dict[bytes, Entry] = {}
+        self.numbers: set[int] = set()  # all that the store has chosen itself
         self.now = 10
         self.step = 0
 
@@ -42,6 +44,24 @@ class StoreModel(RuleBasedStateMachine):
             entry = None
         return entry
 
+    def chosen(self, key: bytes, number: int | str | None) -> int | None:
+        """A number for the item of a key: "ahead" is as far above its own as the store's may be driven."""
+        held = self.store.get(key, self.now)
+        ahead = min((held[2] if held else 0) + 2**48 - 5000, 2**64 - 1)
+        return ahead if isinstance(number, str) else number
+
+    def look_at_number(self, key: bytes, number: int | None) -> None:
+        """An item just written has the number that was chosen for it, or one that none had before."""
+        held = self.store.get(key, self.now)
+        if held is None:
+            return  # a model that expects the item finds out
+        if number is not None:
+            assert held[2] == number
+        else:
+            assert held[2] > 0
+            assert held[2] not in self.numbers
+            self.numbers.add(held[2])
+
     @rule(
         mode=MODES,
         key=KEYS,
@@ -50,18 +70,32 @@ class StoreModel(RuleBasedStateMachine):
         ttl=st.integers(0, 20),
         wrong=st.sampled_from([0, 0, 1, -1]),
         tolerant=st.booleans(),
+        number=NUMBERS,
     )
-    def put(self, mode: str, key: bytes, size: int, flags: int, ttl: int, wrong: int, tolerant: bool) -> None:
+    def put(
+        self,
+        mode: str,
+        key: bytes,
+        size: int,
+        flags: int,
+        ttl: int,
+        wrong: int,
+        tolerant: bool,
+        number: int | str | None,
+    ) -> None:
         self.step += 1
         value = (b"%d:" % self.step * (size // 2 + 1))[:size]
         entry = self.expect(key)
         exptime = self.now + ttl if ttl else 0
         held = self.store.get(key, self.now)
-        cas = (held[2] if held else 7) + wrong
-        stale = tolerant and wrong < 0 < cas
+        cas = ((held[2] if held else 7) + wrong) % 2**64
+        stale = tolerant and held is not None and 0 < cas < held[2]
+        number = self.chosen(key, number)
         got = self.store.put(
-            mode, key, value, flags=flags, exptime=exptime, cas=cas, now=self.now, tolerant=tolerant
+            mode, key, value, flags, exptime, cas=cas, now=self.now, tolerant=tolerant, number=number
         )
+        if got == "STORED":
+            self.look_at_number(key, number)
         if mode in ("append", "prepend"):
             if entry is None:
                 assert got == "NOT_STORED"
@@ -83,7 +117,7 @@ class StoreModel(RuleBasedStateMachine):
         if (mode == "add" and entry) or (mode == "replace" and not entry):
             wanted = "NOT_STORED"
         elif mode == "cas":
-            wanted = "NOT_FOUND" if not entry else "EXISTS" if wrong and not stale else "STORED"
+            wanted = "NOT_FOUND" if not entry else "EXISTS" if (wrong or not cas) and not stale else "STORED"
         if got == "NO_MEMORY" or (
             self.lossy and wanted in ("STORED", "EXISTS") and got in ("NOT_STORED", "NOT_FOUND")
         ):
@@ -98,17 +132,41 @@ class StoreModel(RuleBasedStateMachine):
                 assert entry is not None
                 new.exptime, new.stale, new.won = entry.exptime, True, entry.won
 
-    @rule(key=KEYS)
-    def invalidate(self, key: bytes) -> None:
+    @rule(key=KEYS, number=NUMBERS, wrong=st.sampled_from([0, 1, -1]), tolerant=st.booleans())
+    def number_and_compare(self, key: bytes, number: int | str | None, wrong: int, tolerant: bool) -> None:
+        self.put("set", key, 3, 0, 0, 0, False, number)
+        self.put("cas", key, 4, 0, 0, wrong, tolerant, None)
+
+    @rule(
+        key=KEYS,
+        stale=st.booleans(),
+        emptied=st.booleans(),
+        wrong=st.sampled_from([None, None, 0, 1]),
+        number=NUMBERS,
+    )
+    def remove(
+        self, key: bytes, stale: bool, emptied: bool, wrong: int | None, number: int | str | None
+    ) -> None:
         entry = self.expect(key)
-        before = self.store.get(key, self.now)
-        assert self.store.invalidate(key, self.now) == (entry is not None)
-        if entry:
+        held = self.store.get(key, self.now)
+        cas = None if wrong is None else ((held[2] if held else 7) + wrong) % 2**64
+        number = self.chosen(key, number)
+        got = self.store.remove(key, self.now, stale=stale, emptied=emptied, cas=cas, number=number)
+        if got == "NO_MEMORY":
+            assert self.lossy
+            assert emptied
+            return
+        assert got == ("NOT_FOUND" if entry is None else "EXISTS" if wrong else "STORED")
+        if entry is None or wrong:
+            return
+        if not stale and not emptied:
+            del self.model[key]
+            return
+        if emptied:
+            entry.value, entry.flags, entry.stale, entry.won = b"", 0, False, False
+        if stale:
             entry.stale, entry.won = True, False
-            after = self.store.get(key, self.now)
-            assert before is not None
-            assert after is not None
-            assert after[2] != before[2]
+        self.look_at_number(key, number)
 
     @rule(key=KEYS, winning=st.booleans())
     def claim(self, key: bytes, winning: bool) -> None:
@@ -167,6 +225,7 @@ class StoreModel(RuleBasedStateMachine):
         if got == "NO_MEMORY":
             assert self.lossy
             return
+        self.look_at_number(key, None)
         wanted = (int(text) + delta) % 2**64 if incr else max(0, int(text) - delta)
         assert got == wanted
         if len(b"%d" % wanted) > len(entry.value):  # a new item
