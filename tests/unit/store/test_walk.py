@@ -63,7 +63,9 @@ class Churn:
             pass
 
     def step(self) -> None:
-        self.rng.choice([self.grow, self.grow, self.thin])()
+        # Thinning what is thin already would take the memory from those that shall stay.
+        thick = len(self.others) > 12_000
+        self.rng.choice([self.grow, self.grow, self.thin] if thick else [self.grow])()
         self.sizes.append(self.store.snapshot()["hash_power_level"])
 
 
