@@ -5,6 +5,7 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
+
 from cacheserver.login cimport login
 from cacheserver.meta cimport answer_meta
 from cacheserver.observe cimport COUNT_PREFIXES, saw_connection

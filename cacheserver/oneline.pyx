@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Commands of one line: see oneline.pxd."""
 from libc.stdint cimport uint64_t
+
 from cacheserver.observe cimport BY_DELETE, count_delete, note_delete, note_get
 from cacheserver.output cimport Writer, put_line, writer_room
 from cacheserver.session cimport (

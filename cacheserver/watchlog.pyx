@@ -2,7 +2,6 @@
 """The watch log: see watchlog.pxd (and watchlog.pyi for the docstrings of its face)."""
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy

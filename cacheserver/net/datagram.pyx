@@ -23,7 +23,7 @@ from cacheserver.engine cimport (
     engine_feed, engine_tick, engine_unpin, output_free, output_reset, session_close, session_open,
 )
 from cacheserver.net.linux cimport (
-    MSG_DONTWAIT, MSG_NOSIGNAL, net_now_us, recvfrom, sendto, sockaddr_storage, ssize_t,
+    MSG_DONTWAIT, MSG_NOSIGNAL, net_now_us, recvfrom, sendto, ssize_t,
 )
 from cacheserver.net.serve cimport COMMANDS_US
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport item_at, page_of
-from cacheserver.store.evict cimport hash_of, remove_item
+from cacheserver.store.link cimport hash_of, remove_item
 from cacheserver.store.index cimport SLOTS, Bucket, Index, index_slot
 from cacheserver.store.item cimport FETCHED, Item, handle_t, item_bytes, item_expired, item_flags, item_key
 from cacheserver.store.platform cimport prefetch, pthread_mutex_lock, pthread_mutex_unlock

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
-from cacheserver.store.evict cimport link_item, remove_item
+from cacheserver.store.link cimport link_item, remove_item
 from cacheserver.store.index cimport index_find
 from cacheserver.store.item cimport (
     REFS_MAX,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
-from cacheserver.store.evict cimport remove_item
+from cacheserver.store.link cimport remove_item
 from cacheserver.store.item cimport FETCHED, Item, handle_t, item_bytes
 from cacheserver.store.lru cimport lru_touch
 from cacheserver.store.operations cimport (

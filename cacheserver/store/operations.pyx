@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
-from cacheserver.store.evict cimport link_item, remove_item
+from cacheserver.store.flush cimport flush_all
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
     ACTIVE,
@@ -24,6 +24,7 @@ from cacheserver.store.item cimport (
     item_value,
 )
 from cacheserver.store.journal cimport FOUND_EXPIRED, FOUND_ITEM
+from cacheserver.store.link cimport link_item, remove_item
 from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
@@ -33,7 +34,6 @@ from cacheserver.store.platform cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
-from cacheserver.store.release cimport release_all
 from cacheserver.store.room cimport count_no_memory, room_for
 from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
@@ -357,7 +357,7 @@ cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nke
 cdef void store_flush(StoreC *s) noexcept nogil:
     """Forget every item there is now."""
     atomic_set(&s.flush_at, 0)
-    release_all(s)
+    flush_all(s)
 
 
 cdef void store_flush_later(StoreC *s, uint32_t when) noexcept nogil:
@@ -369,4 +369,4 @@ cdef void store_tick(StoreC *s, uint32_t now) noexcept nogil:
     """To be called now and then, at least before operations of another second: does a delayed flush that is due."""
     cdef int64_t due = atomic_get(&s.flush_at)
     if due and due <= now and atomic_swap(&s.flush_at, 0):
-        release_all(s)
+        flush_all(s)

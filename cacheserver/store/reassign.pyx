@@ -3,9 +3,9 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_DRAINING, arena_take_page
+from cacheserver.store.drain cimport drain_slice
 from cacheserver.store.victim cimport victim_page
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
-from cacheserver.store.release cimport drain_slice
 from cacheserver.store.shard cimport Shard, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_close_page, slab_owns, slab_sizes
 

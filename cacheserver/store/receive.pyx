@@ -11,7 +11,7 @@ from cacheserver.store.arena cimport (
     item_at,
     page_of,
 )
-from cacheserver.store.evict cimport link_item, remove_item
+from cacheserver.store.link cimport link_item, remove_item
 from cacheserver.store.extend cimport extend_item
 from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes, item_fill, item_key, item_size, item_value
 from cacheserver.store.operations cimport (

@@ -1,16 +1,14 @@
 # cython: language_level=3
-"""Giving memory back to the host: shrink, the soft debt, expiry scan, flush.
+"""Giving memory back to the host because somebody asks: hard at once, soft as a debt that is paid in slices.
 
 Knows: all shards and the arena. Must not know: who asks, keys, the protocol. Owns no memory.
 Threads: any thread. Locks are taken one at a time; none is held while the host takes pages back.
 """
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 from cacheserver.store.shard cimport Shard, StoreC
 
 cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil
 cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil
-cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogil
-cdef void drain_slice(Shard *sh) noexcept nogil
-cdef void release_all(StoreC *s) noexcept nogil
+cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noexcept nogil

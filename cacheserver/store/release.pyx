@@ -1,27 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Release: see release.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
-from cacheserver.store.arena cimport (
-    CHUNK_BITS,
-    PAGE_DRAINING,
-    PAGE_RUN,
-    PAGE_SHIFT,
-    PAGE_SIZE,
-    PAGE_SLAB,
-    Page,
-    arena_give_back,
-    arena_put_page,
-    arena_release_pool,
-    item_at,
-    map_space,
-    unmap_space,
-)
-from cacheserver.store.evict cimport (
-    EMPTY_COLD, EMPTY_RESCUE, empty_page, evict_coldest, evict_page, hash_of, remove_item,
-)
-from cacheserver.store.victim cimport coldest_class, victim_page
+from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_give_back, arena_release_pool, item_at, map_space, unmap_space
+from cacheserver.store.drain cimport drain_step, evict_coldest
 from cacheserver.store.index cimport (
     Bucket,
     index_adjust,
@@ -31,17 +13,7 @@ from cacheserver.store.index cimport (
     index_sparse,
     index_swap_overflow,
 )
-from cacheserver.store.item cimport (
-    FETCHED,
-    LIVE,
-    LOOSE,
-    REVOKED,
-    STATE,
-    Item,
-    handle_t,
-    item_bytes,
-    item_expired,
-)
+from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes
 from cacheserver.store.platform cimport (
     atomic_add,
     atomic_get,
@@ -52,17 +24,12 @@ from cacheserver.store.platform cimport (
     pthread_mutex_unlock,
     sched_yield,
 )
-from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport Shard, SlabClass, StoreC
-from cacheserver.store.slab cimport slab_close_page, slab_free, slab_owns, slab_reopen_page, slab_sizes
+from cacheserver.store.shard cimport Shard, StoreC
 
 cdef enum:
     BATCH = 32               # pages emptied before the host gets them back: bounds what a hard shrink has in hand
     PATIENCE = 2000          # tries for a shard's lock before waiting for it
-    SLICE = 256              # chunks of a page looked at while its shard's lock is held, when there is no hurry
-    IDLE_POOL = 4            # empty pages kept resident for the next write, and one in POOL_SHARE of all pages
-    POOL_SHARE = 64
-    INDEX_SPARE = 262144     # bytes behind the index's end worth a system call, when there is no hurry
+    SLICE = 256              # steps of the index while its shard's lock is held
     INDEX_PATIENCE = 20000000  # nanoseconds a hard shrink spends on one shard's index
 
 
@@ -209,43 +176,6 @@ cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil:
     return freed
 
 
-cdef bint drain_step(StoreC *s, Shard *sh) noexcept nogil:
-    """Work on emptying one page of the shard, survivors moving to other pages; False if there is nothing to empty.
-
-    The shard's lock is held.
-    """
-    cdef uint32_t cls, page
-    if sh.draining == 0:
-        cls = coldest_class(sh, True)
-        if cls == NOBODY:
-            return False
-        page = victim_page(sh, cls, True)
-        if page == 0:
-            return evict_coldest(sh)
-        if s.arena.pages[page].state == PAGE_RUN:
-            return evict_page(sh, page)
-        slab_close_page(sh, page)
-        sh.draining = page
-        sh.drained = 0
-    drain_slice(sh)
-    return True
-
-
-cdef void drain_slice(Shard *sh) noexcept nogil:
-    """Go on with the page that is being emptied; when that is done with, `draining` is 0. The shard's lock is held."""
-    cdef uint32_t page = sh.draining
-    cdef Page *p = &sh.arena.pages[page]
-    if sh.drained < p.bump:
-        empty_page(sh, page, sh.drained, SLICE, EMPTY_COLD)
-        sh.drained = min(sh.drained + SLICE, p.bump)
-    else:
-        empty_page(sh, page, sh.drained - p.bump, SLICE, EMPTY_RESCUE)
-        sh.drained += SLICE
-    if p.used == 0 or sh.drained >= 2 * p.bump:
-        sh.draining = 0
-        slab_reopen_page(sh, page)
-
-
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
     """Pay soft debt for at most about `budget_ns`; returns the bytes still owed."""
     cdef int64_t end = monotonic_ns() + budget_ns, freed
@@ -261,140 +191,10 @@ cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
             if sh == NULL:
                 atomic_set(&s.debt, 0)     # nothing that may go: asking again will find what changes
                 break
-            if not drain_step(s, sh):
+            if not drain_step(sh):
                 barren |= <uint64_t>1 << sh.number
             pthread_mutex_unlock(&sh.lock)
         if monotonic_ns() >= end:
             break
     freed = atomic_get(&s.debt)
     return freed if freed > 0 else 0
-
-
-cdef void expire_page(StoreC *s, Shard *sh, uint32_t page) noexcept nogil:
-    """Remove what has expired on a page and find out when the next item will. Shard's lock held."""
-    cdef Page *p = &s.arena.pages[page]
-    cdef uint32_t chunk, next_exp = 0xffffffff
-    cdef handle_t h
-    cdef Item *it
-    cdef SlabClass *k = &sh.classes[p.cls]
-    cdef bint last
-    for chunk in range(p.bump):
-        h = page << CHUNK_BITS | chunk
-        it = item_at(&s.arena, h)
-        if it.bits & STATE != LIVE or it.exptime == 0:
-            continue
-        if item_expired(it, sh.now):
-            last = p.used == 1
-            k.crawler_reclaimed += 1
-            k.expired_unfetched += not it.bits & FETCHED
-            remove_item(sh, hash_of(sh, it), h, it)
-            if last:
-                return       # the page is in the pool now, or somebody else's already
-        elif it.exptime < next_exp:
-            next_exp = it.exptime
-    k.crawler_items_checked += p.bump
-    p.min_exp = next_exp
-
-
-cdef void expire_some(StoreC *s, uint32_t now, int64_t end) noexcept nogil:
-    """Go round the pages and free what has expired without waiting for anyone to read it."""
-    cdef uint32_t seen = 0, page, high = s.arena.high
-    cdef Page *p
-    cdef Shard *sh
-    while seen < high:
-        seen += 1
-        s.crawl = s.crawl + 1 if s.crawl + 1 < high else 1
-        s.crawls += s.crawl == 1
-        page = s.crawl
-        p = &s.arena.pages[page]
-        if p.min_exp > now or p.shard >= s.nshards:
-            continue
-        sh = &s.shards[p.shard]
-        pthread_mutex_lock(&sh.lock)
-        if slab_owns(sh, page) and p.state != PAGE_DRAINING and p.min_exp <= now:
-            if sh.now < now:
-                sh.now = now
-            expire_page(s, sh, page)
-        pthread_mutex_unlock(&sh.lock)
-        if monotonic_ns() >= end:
-            return
-
-
-cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now) noexcept nogil:
-    """Tell a quiet shard the time, and put in order what a cancelled soft shrink left behind."""
-    pthread_mutex_lock(&sh.lock)
-    if now > sh.now:
-        sh.now = now
-    if sh.draining and atomic_get(&s.debt) <= 0:
-        slab_reopen_page(sh, sh.draining)
-        sh.draining = 0
-    pthread_mutex_unlock(&sh.lock)
-
-
-cdef void release_maintain(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogil:
-    """Housekeeping without any ask: expiry, surplus empty pages, the index's size. One thread at a time calls this."""
-    cdef int64_t end = monotonic_ns() + budget_ns
-    cdef uint32_t i, keep
-    s.upkeeps += 1
-    expire_some(s, now, end)
-    keep = IDLE_POOL + <uint32_t>((atomic_get(&s.arena.committed) >> PAGE_SHIFT) // POOL_SHARE)
-    if s.arena.npool > keep:
-        arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep)
-    for i in range(s.nshards):
-        tend_shard(s, &s.shards[i], now)
-        release_index(s, &s.shards[i], INDEX_SPARE, end)
-
-
-cdef void forget_page(Shard *sh, uint32_t page) noexcept nogil:
-    """Drop everything on a page that belongs to the shard; what is pinned or being received stays, out of the index."""
-    cdef Page *p = &sh.arena.pages[page]
-    cdef uint32_t chunk
-    cdef handle_t h
-    cdef Item *it
-    if p.pins == 0 and p.state != PAGE_RUN:
-        sh.classes[p.cls].used -= p.used
-        sh.classes[p.cls].pages -= 1
-        sh.pages -= 1
-        arena_put_page(sh.arena, page)
-        return
-    if p.state == PAGE_RUN:
-        it = item_at(sh.arena, page << CHUNK_BITS)
-        if it.bits & STATE == LIVE:
-            it.bits = (it.bits & ~STATE) | LOOSE
-            if it.refs == 0:
-                slab_free(sh, page << CHUNK_BITS)
-        return
-    if p.state == PAGE_SLAB:
-        slab_close_page(sh, page)
-    for chunk in range(p.bump):
-        h = page << CHUNK_BITS | chunk
-        it = item_at(sh.arena, h)
-        if it.bits & STATE == LIVE:
-            it.bits = (it.bits & ~STATE) | LOOSE
-            it.next = it.prev = 0
-            if it.refs == 0:
-                slab_free(sh, h)
-    slab_reopen_page(sh, page)
-
-
-cdef void release_all(StoreC *s) noexcept nogil:
-    """Forget every item, page by page and not item by item; the memory goes back to the host by release_maintain()."""
-    cdef uint32_t i, page, c
-    cdef Shard *sh
-    for i in range(s.nshards):
-        sh = &s.shards[i]
-        pthread_mutex_lock(&sh.lock)
-        index_clear(&sh.index)
-        for c in range(slab_sizes().count + 1):
-            memset(sh.classes[c].segments, 0, sizeof(sh.classes[c].segments))
-            sh.classes[c].open = 0
-            sh.classes[c].bytes = 0
-        sh.bytes = 0
-        sh.draining = 0
-        for page in range(1, s.arena.high):
-            if slab_owns(sh, page):
-                s.arena.pages[page].next = s.arena.pages[page].prev = 0
-        for page in range(1, s.arena.high):
-            if slab_owns(sh, page):
-                forget_page(sh, page)
-        pthread_mutex_unlock(&sh.lock)

@@ -3,7 +3,9 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport OS_PAGE, arena_release_pool, arena_take_page, page_of
-from cacheserver.store.evict cimport evict_one, evict_page, evict_coldest
+from cacheserver.store.classes cimport spare_pages, tail_age
+from cacheserver.store.drain cimport evict_coldest, evict_page
+from cacheserver.store.evict cimport evict_one
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.platform cimport (
     pthread_mutex_lock,
@@ -14,7 +16,7 @@ from cacheserver.store.platform cimport (
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
 from cacheserver.store.shard cimport CHUNK_MAX, CLASS_MAX, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_free, slab_sizes
-from cacheserver.store.victim cimport tail_age, spare_pages, victim_page
+from cacheserver.store.victim cimport victim_page
 
 cdef enum:
     FIT_UP = 3               # an item may lie in a chunk of up to FIT_UP / 2 times its size before a page is moved for it

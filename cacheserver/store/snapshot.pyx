@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from cacheserver.store.arena cimport PAGE_SHIFT, Page, item_at
-from cacheserver.store.victim cimport tail_age
+from cacheserver.store.classes cimport tail_age
 from cacheserver.store.index cimport index_bytes
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.platform cimport atomic_get, pthread_mutex_lock, pthread_mutex_unlock

@@ -58,10 +58,11 @@ from cacheserver.store.reassign cimport (
     store_reassign,
 )
 from cacheserver.store.receive cimport Reservation, store_commit, store_reserve
-from cacheserver.store.release cimport release_hard, release_maintain, release_pay, release_soft
+from cacheserver.store.release cimport release_hard, release_pay, release_soft
 from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
 from cacheserver.store.slab cimport slab_open, slab_sizes
 from cacheserver.store.snapshot cimport store_snapshot
+from cacheserver.store.upkeep cimport upkeep_slice
 from cacheserver.store.view cimport View, store_done
 
 cdef extern from "<sys/resource.h>" nogil:
@@ -206,7 +207,7 @@ cdef class Store:
     def maintain(self, uint32_t now, int64_t budget_us=1000):
         with nogil:
             store_tick(&self.c, now)
-            release_maintain(&self.c, now, budget_us * 1000)
+            upkeep_slice(&self.c, now, budget_us * 1000)
             arena_wake(&self.c.arena)
 
     def ledger(self):

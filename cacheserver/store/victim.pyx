@@ -1,57 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""Choosing what goes: see victim.pxd."""
+"""Choosing a page: see victim.pxd."""
 from libc.stdint cimport uint32_t, uint64_t
+
 from cacheserver.store.arena cimport CHUNK_BITS, PAGE_DRAINING, Arena, Page, item_at
+from cacheserver.store.classes cimport coldest_item, spare_pages
 from cacheserver.store.item cimport LIVE, SEGMENT, SEGMENT_SHIFT, STATE, Item, handle_t
 from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport COLD, HOT, WARM, Shard, SlabClass
-from cacheserver.store.slab cimport slab_owns, slab_sizes
+from cacheserver.store.shard cimport COLD, Shard, SlabClass
+from cacheserver.store.slab cimport slab_owns
 
 cdef enum:
     WALK = 48                # items of a tail looked at for one that may go
     SAMPLE = 128             # pages compared when the one at the tail will not do
     PROBES = 8               # chunks looked at to know how warm a page is
-
-
-cdef handle_t coldest_item(Shard *sh, uint32_t cls) noexcept nogil:
-    cdef SlabClass *k = &sh.classes[cls]
-    if k.segments[COLD].tail:
-        return k.segments[COLD].tail
-    return k.segments[WARM].tail if k.segments[WARM].tail else k.segments[HOT].tail
-
-
-cdef uint32_t tail_age(Shard *sh, uint32_t cls) noexcept nogil:
-    """Seconds since the coldest item of a class was used."""
-    cdef handle_t h = coldest_item(sh, cls)
-    cdef uint32_t atime
-    if h == 0:
-        return 0
-    atime = item_at(sh.arena, h).atime
-    return sh.now - atime if sh.now > atime else 0
-
-
-cdef uint32_t spare_pages(SlabClass *k) noexcept nogil:
-    """Pages' worth of free chunks."""
-    return k.pages - <uint32_t>((k.used + k.nchunks - 1) // k.nchunks)
-
-
-cdef uint32_t coldest_class(Shard *sh, bint sparse) noexcept nogil:
-    """The class (the run class included) to take memory from next; NOBODY if the shard holds none.
-
-    `sparse`: first one with a page's worth of holes, for a caller that moves what it finds into them.
-    """
-    cdef uint32_t c, best = NOBODY, runs = slab_sizes().count
-    cdef uint64_t score, top = 0
-    for c in range(runs + 1):
-        if sh.classes[c].pages == 0:
-            continue
-        score = <uint64_t>tail_age(sh, c) + 1
-        if sparse and c < runs and spare_pages(&sh.classes[c]) >= 1:
-            score += <uint64_t>1 << 32
-        if score > top:
-            top = score
-            best = c
-    return best
 
 
 cdef bint may_empty(Shard *sh, uint32_t page) noexcept nogil:
