@@ -21,13 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from cacheserver.lines import END, ERROR
 from cacheserver.values import Address
 
 log = logging.getLogger("cacheserver.cluster")
 
 RESOLVE_SECONDS = 5.0  # from the end of one resolution to the begin of the next
 STOP_SECONDS = 0.2  # a resolver at work is not waited for
-ERROR = b"ERROR\r\n"
 UNRESOLVED = b"SERVER_ERROR the name of the cluster has not been resolved yet\r\n"
 
 Node = tuple[str, str, int]  # host, IP address ("" while unknown), port
@@ -145,4 +145,4 @@ def config_reply(version: int, nodes: Sequence[Node]) -> bytes:
     """Return the whole reply. The block's lines end with LF alone; its length is without the last CRLF."""
     listed = " ".join(f"{host}|{address}|{port}" for host, address, port in nodes)
     block = f"{version}\n{listed}\n".encode()
-    return b"CONFIG cluster 0 %d\r\n%b\r\nEND\r\n" % (len(block), block)
+    return b"CONFIG cluster 0 %d\r\n%b\r\n" % (len(block), block) + END

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cacheserver.desk import Job, JobOf, Kind, Stream
+from cacheserver.lines import END, OK
 
-OK = b"OK\r\n"
-END = b"END\r\n"
 USAGE = b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
 
 PIECE = 512  # prefixes told at once; a dump of more is a job

@@ -10,7 +10,7 @@ of `stats slabs` has all its fields.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-END = b"END\r\n"
+from cacheserver.lines import END
 
 Row = tuple[str, object]
 Numbers = Mapping[str, int]

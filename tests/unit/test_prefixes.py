@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from cacheserver.detail import END, PIECE, Detail
+from cacheserver.detail import PIECE, Detail
+from cacheserver.lines import END
 from cacheserver.prefixes import Prefixes
 
 PREFIXES_MAX = 65536
