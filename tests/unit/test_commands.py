@@ -34,10 +34,11 @@ class Part:
 class Elsewhere(Part):
     """The watchers, or the statistics by prefix: who answers `watch` and `stats detail`."""
 
-    on = True
-
     def command(self, arguments: list[bytes]) -> bytes:
         return b"<%b>\r\n" % b",".join(arguments)
+
+    def settings(self) -> dict[str, str]:
+        return {"detail_enabled": "yes"}
 
     def reset(self) -> None:
         self.numbers.clear()

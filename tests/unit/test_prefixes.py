@@ -117,10 +117,10 @@ def test_stats_detail_says_how_it_is_used(arguments: list[bytes]) -> None:
 def test_stats_detail_turns_every_engine_on_and_off() -> None:
     engines = [Switch(), Switch()]
     detail = Detail(Prefixes(), engines, on=True)
-    assert detail.on
+    assert detail.settings() == {"detail_enabled": "yes"}
     assert all(engine.on for engine in engines)
     assert detail.command([b"off"]) == b"OK\r\n"
-    assert not detail.on
+    assert detail.settings() == {"detail_enabled": "no"}
     assert not any(engine.on for engine in engines)
     assert detail.command([b"on", b"x"]) == b"OK\r\n"
     assert all(engine.on for engine in engines)
