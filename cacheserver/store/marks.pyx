@@ -13,11 +13,11 @@ from cacheserver.store.operations cimport (
     STORED,
     Outcome,
     Put,
+    choose_cas,
     count_hit,
     end_put,
     find_live,
     next_cas,
-    pass_cas,
     put_new,
     set_exptime,
 )
@@ -144,15 +144,15 @@ cdef Outcome remove_or_mark(StoreC *s, Shard *sh, uint64_t hash, const char *key
         if h == 0:
             return NO_MEMORY
         it = item_at(&s.arena, h)
+    else:
+        it.cas = next_cas(s, sh)
     if terms.expiring:
         set_exptime(sh, h, it, terms.exptime)
     if terms.stale:
         it.stale = True
         it.won = False
-    it.cas = next_cas(s, sh)
-    if terms.numbered and s.use_cas:
-        it.cas = terms.number
-        pass_cas(sh, terms.number)
+    if terms.numbered:
+        choose_cas(s, sh, it, terms.number)
     return STORED
 
 

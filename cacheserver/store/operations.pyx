@@ -120,12 +120,15 @@ cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil:
     return sh.cas if s.use_cas else 0
 
 
-cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil:
-    """A client has chosen a number: the shard's own must not meet it later, on its way up.
+cdef void choose_cas(StoreC *s, Shard *sh, Item *it, uint64_t cas) noexcept nogil:
+    """Give an item the number that a client has chosen, where cas is on. The shard's own must not meet it on their way up.
 
     Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are; and
     so is the upper half of all, which the shard keeps for its own: they never begin again at 0, whatever clients choose.
     """
+    if not s.use_cas:
+        return
+    it.cas = cas
     if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH and cas >> CAS_TOP == 0:
         sh.cas += (cas - sh.cas + sh.cas_step - 1) // sh.cas_step * sh.cas_step
 
@@ -197,9 +200,8 @@ cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil:
     """The rest of a write that happened: what the new item `it` is to have beside its value. Lock held."""
     if put.encoded:
         it.encoded = True
-    if put.numbered and s.use_cas:
-        it.cas = put.number
-        pass_cas(sh, put.number)
+    if put.numbered:
+        choose_cas(s, sh, it, put.number)
     put.cas = it.cas
     put.nbytes = it.nbytes
 
