@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -84,6 +85,19 @@ def serving(made: Certificates, *flags: str, ssl_options: str = "") -> Iterator[
         yield SecureServer(server, port, made)
 
 
+EMBEDDED = """
+import sys
+from cacheserver.config import Config
+from cacheserver.server import Server
+from cacheserver.sockets import open_sockets
+from cacheserver.values import addresses
+
+listen, chain, key = sys.argv[1:]
+config = Config(listen=addresses(listen), tls=True, ssl_chain_cert=chain, ssl_key=key)
+sys.exit(Server(config, open_sockets(config)).run(lambda: None))
+"""
+
+
 @pytest.fixture(scope="module")
 def shared(certificates: Certificates) -> Iterator[SecureServer]:
     with serving(certificates, "-t", "2") as server:
@@ -118,6 +132,17 @@ def test_tls_and_plain_clients_share_the_store(secure: SecureServer) -> None:
             b"from-plain": b"2",
         }
         assert plain.get(b"from-tls") == b"1"
+
+
+def test_a_server_within_a_program_needs_no_more_than_its_configuration(certificates: Certificates) -> None:
+    port, plain = free_port(), free_port()
+    pair = (str(certificates.server), str(certificates.server_key))
+    script = [sys.executable, "-c", EMBEDDED, f"{HOST}:{port},notls:{HOST}:{plain}", *pair]
+    with Server(script, (HOST, plain)) as server:
+        secure = SecureServer(server, port, certificates)
+        with secure.connect() as wire:
+            assert wire.set(b"key", b"value") == b"STORED"
+            assert secure.stat("ssl_connections") == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 16383, 16384, 16385, 100000, 1000000])
