@@ -12,6 +12,7 @@ from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.journal cimport journal_close
+from cacheserver.store.lru cimport manner_lru, manner_s3fifo
 from cacheserver.store.marks cimport (
     CLAIM_STALE,
     CLAIM_TAKEN,
@@ -59,7 +60,7 @@ from cacheserver.store.reassign cimport (
 )
 from cacheserver.store.receive cimport Reservation, store_commit, store_reserve
 from cacheserver.store.release cimport release_hard, release_pay, release_soft
-from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
+from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Manner, Shard, StoreC
 from cacheserver.store.slab cimport slab_open, slab_sizes
 from cacheserver.store.snapshot cimport store_snapshot
 from cacheserver.store.upkeep cimport upkeep_slice
@@ -140,12 +141,15 @@ cdef bint open_store(StoreC *s, uint32_t shards, uint64_t space, int64_t capacit
 
 cdef class Store:
     def __cinit__(self, *, uint32_t shards=1, int64_t capacity=0, uint64_t max_item=1 << 20, bint evictions=True,
-                  bint cas=True):
+                  bint cas=True, manner=None):
         cdef uint32_t i
         cdef Hasher hasher
         cdef bytes seed = os.urandom(16)
+        cdef Manner chosen = manner_lru() if manner == "lru" else manner_s3fifo()
         if shards < 1 or shards > SHARD_MAX or shards & (shards - 1):
             raise ValueError(f"shards must be a power of two from 1 to {SHARD_MAX}, not {shards}")
+        if manner not in (None, "lru", "s3fifo"):
+            raise ValueError(f"manner must be 'lru' or 's3fifo', not {manner!r}")
         memcpy(&hasher, <const char *>seed, 16)
         if not open_store(&self.c, shards, address_space(), capacity, hasher):
             raise MemoryError("the system refuses address space for the store: raise `ulimit -v`")
@@ -153,6 +157,7 @@ cdef class Store:
         self.c.use_cas = cas
         for i in range(shards):
             self.c.shards[i].no_evictions = not evictions
+            self.c.shards[i].manner = chosen
 
     def __dealloc__(self):
         close_store(&self.c)
