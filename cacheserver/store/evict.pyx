@@ -24,6 +24,8 @@ from cacheserver.store.shard cimport HOT, WARM, Shard, SlabClass
 
 cdef enum:
     WALK = 48                # items of a tail looked at for one that may go
+    PROVEN = 512             # of HOT's, which sees each item once: where a cache was warmed before it was full, long rows
+                             # of them have proved themselves, and giving up early would cost as many of those
 
 
 cdef void note_eviction(Shard *sh, uint32_t cls, Item *it) noexcept nogil:
@@ -80,13 +82,13 @@ cdef LruStatus take_one(void *context, handle_t h, Item *it) noexcept nogil:
     cdef Hunt *hunt = <Hunt *>context
     if hunt.removed:
         return LRU_STOP
-    if hunt.spare and h >> CHUNK_BITS == hunt.spare:
-        return LRU_SKIP
     if it.refs:
         hunt.sh.classes[page_of(hunt.sh.arena, h).cls].lrutail_reflocked += 1
         return LRU_SKIP if hunt.fair else LRU_ROTATE     # so that many of them at a tail are stepped over once only
     if hunt.fair and not item_expired(it, hunt.sh.now) and lru_earned(&hunt.sh.manner, it):
         return LRU_ROTATE
+    if hunt.spare and h >> CHUNK_BITS == hunt.spare:
+        return LRU_SKIP
     evict_item(hunt.sh, hash_of(hunt.sh, it), h, it)
     hunt.removed = 1
     return LRU_REMOVED
@@ -95,8 +97,8 @@ cdef LruStatus take_one(void *context, handle_t h, Item *it) noexcept nogil:
 cdef bint evict_one(Shard *sh, uint32_t cls, uint32_t spare) noexcept nogil:
     """Evict the item of a class whose turn it is, of those neither pinned nor on page `spare`; False if there is none.
 
-    Where all at one tail have earned another round the other segment gives one. A call takes 4 * WALK steps at most, but
-    for the pinned items and those on `spare` that it has to step over.
+    Where all at one tail have earned another round the other segment gives one. A call moves about PROVEN items at most;
+    beyond these it only steps over what is pinned or on `spare`.
     """
     cdef SlabClass *k = &sh.classes[cls]
     cdef uint32_t first = lru_victims(sh, k), other = WARM if first == HOT else HOT
@@ -105,7 +107,7 @@ cdef bint evict_one(Shard *sh, uint32_t cls, uint32_t spare) noexcept nogil:
     hunt.spare = spare
     hunt.removed = 0
     hunt.fair = True
-    lru_walk(sh.arena, k, first, take_one, &hunt, WALK)
+    lru_walk(sh.arena, k, first, take_one, &hunt, PROVEN if first == HOT else WALK)
     if not hunt.removed:
         lru_walk(sh.arena, k, other, take_one, &hunt, WALK)
     hunt.fair = False

@@ -8,7 +8,7 @@ class Store:
     max_item: bytes of header, key, flags and value that one item may have.
     evictions: False = refuse writes instead of evicting (memcached's -M).
     cas: False = every item's cas unique is 0 (memcached's -C).
-    manner: "lru" or "s3fifo", how eviction chooses, for tests and benchmarks only; None: as it finds best.
+    manner: see steer(), for tests and benchmarks only; None: as the store finds best.
     Raises MemoryError when the system refuses address space.
 
     Times are seconds of a clock of the caller's choice that starts above 1; exptime 0 = never.
@@ -65,6 +65,12 @@ class Store:
 
     def take_revoked(self) -> bool:
         """True once after a hard shrink has revoked reservations: their holders should look."""
+
+    def steer(self, manner: str) -> None:
+        """Let eviction choose by `manner` from now on: "lru" or "s3fifo". For tests and benchmarks only.
+
+        Raises ValueError for another name.
+        """
 
     def flush(self) -> None:
         """Forget every item."""

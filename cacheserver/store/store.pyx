@@ -48,7 +48,7 @@ from cacheserver.store.operations cimport (
     store_tick,
     store_touch,
 )
-from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init
+from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.reassign cimport (
     REASSIGN_BAD_CLASS,
     REASSIGN_BUSY,
@@ -145,11 +145,8 @@ cdef class Store:
         cdef uint32_t i
         cdef Hasher hasher
         cdef bytes seed = os.urandom(16)
-        cdef Manner chosen = manner_lru() if manner == "lru" else manner_s3fifo()
         if shards < 1 or shards > SHARD_MAX or shards & (shards - 1):
             raise ValueError(f"shards must be a power of two from 1 to {SHARD_MAX}, not {shards}")
-        if manner not in (None, "lru", "s3fifo"):
-            raise ValueError(f"manner must be 'lru' or 's3fifo', not {manner!r}")
         memcpy(&hasher, <const char *>seed, 16)
         if not open_store(&self.c, shards, address_space(), capacity, hasher):
             raise MemoryError("the system refuses address space for the store: raise `ulimit -v`")
@@ -157,7 +154,7 @@ cdef class Store:
         self.c.use_cas = cas
         for i in range(shards):
             self.c.shards[i].no_evictions = not evictions
-            self.c.shards[i].manner = chosen
+        self.steer(manner or "s3fifo")
 
     def __dealloc__(self):
         close_store(&self.c)
@@ -231,6 +228,18 @@ cdef class Store:
 
     def snapshot(self):
         return store_snapshot(&self.c)
+
+    def steer(self, str manner):
+        cdef Manner m
+        cdef uint32_t i
+        if manner not in ("lru", "s3fifo"):
+            raise ValueError(f"manner must be 'lru' or 's3fifo', not {manner!r}")
+        m = manner_lru() if manner == "lru" else manner_s3fifo()
+        with nogil:
+            for i in range(self.c.nshards):
+                pthread_mutex_lock(&self.c.shards[i].lock)
+                self.c.shards[i].manner = m
+                pthread_mutex_unlock(&self.c.shards[i].lock)
 
     def flush(self):
         with nogil:
