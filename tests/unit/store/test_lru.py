@@ -270,6 +270,7 @@ def test_what_probation_holds_when_it_ends_goes_by_age() -> None:
     store, keys = full_store("s3fifo")
     for key in keys * 2:
         store.get(key)
+    evict_unread(store, b"once", 100)
     for i in range(300):
         store.put("set", b"probed%d" % i, b"v" * SIZE, now=5)
     assert warm(store) > 0.9 * len(keys)
