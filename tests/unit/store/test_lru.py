@@ -68,8 +68,8 @@ def test_plain_lru_evicts_exactly_what_was_used_longest_ago() -> None:
 
 
 class S3Fifo:
-    """The model: three queues, as its paper describes it, but with fewer ghosts: the index has room for about
-    two to five items."""
+    """The model: three queues, as its paper describes it, but with fewer ghosts: the index has room for
+    somewhat less than one to two items."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -100,7 +100,7 @@ class S3Fifo:
                 self.main.append(key)
                 return
             self.ghosts[key] = None
-            if len(self.ghosts) > self.capacity * 2 // 5:
+            if len(self.ghosts) > self.capacity * 9 // 20:
                 self.ghosts.popitem(last=False)
         else:
             key = self.main.popleft()
