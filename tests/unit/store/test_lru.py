@@ -175,7 +175,7 @@ def evict_unread(store: Store, prefix: bytes, count: int) -> list[bytes]:
 def test_a_key_that_comes_back_soon_after_its_eviction_has_proved_itself() -> None:
     store, keys = full_store("s3fifo")
     gone = evict_unread(store, b"once", 4 * len(keys))
-    assert warm(store) < 10
+    assert warm(store) < 50, "new keys were taken for keys that came back"
     for key in gone[-100:]:
         store.put("set", key, b"v" * SIZE)
     again = warm(store)
