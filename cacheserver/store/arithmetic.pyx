@@ -76,7 +76,7 @@ cdef handle_t write_digits(StoreC *s, Shard *sh, uint64_t hash, handle_t h, uint
     cdef char key[256]
     cdef uint32_t n = write_number(digits, number), nkey = it.nkey
     cdef bint encoded = it.encoded, grows = n > it.nbytes
-    lru_use(it, sh.now)
+    lru_use(sh, h, it, sh.now)
     if not grows and it.refs == 0:
         write_padded(it, digits, n)
         it.cas = next_cas(s, sh)

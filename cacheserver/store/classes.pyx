@@ -4,16 +4,14 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport item_at
 from cacheserver.store.item cimport handle_t
+from cacheserver.store.lru cimport lru_coldest
 from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport COLD, HOT, WARM, Shard, SlabClass
+from cacheserver.store.shard cimport Shard, SlabClass
 from cacheserver.store.slab cimport slab_sizes
 
 
 cdef handle_t coldest_item(Shard *sh, uint32_t cls) noexcept nogil:
-    cdef SlabClass *k = &sh.classes[cls]
-    if k.segments[COLD].tail:
-        return k.segments[COLD].tail
-    return k.segments[WARM].tail if k.segments[WARM].tail else k.segments[HOT].tail
+    return lru_coldest(sh.arena, &sh.classes[cls])
 
 
 cdef uint32_t tail_age(Shard *sh, uint32_t cls) noexcept nogil:

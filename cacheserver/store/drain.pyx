@@ -8,24 +8,19 @@ from cacheserver.store.classes cimport coldest_class
 from cacheserver.store.evict cimport evict_item, evict_one
 from cacheserver.store.index cimport index_replace, index_slot
 from cacheserver.store.item cimport (
-    ACTIVE, LIVE, SEGMENT, SEGMENT_SHIFT, STATE, Item, handle_t, item_bytes, item_expired,
+    LIVE, STATE, Item, handle_t, item_bytes, item_expired,
 )
 from cacheserver.store.link cimport hash_of
-from cacheserver.store.lru cimport lru_link, lru_replace, lru_unlink
+from cacheserver.store.lru cimport lru_link, lru_replace, lru_segment, lru_spared, lru_unlink
 from cacheserver.store.platform cimport prefetch
 from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport COLD, WARM, Shard, SlabClass
+from cacheserver.store.shard cimport HOT, WARM, Shard, SlabClass
 from cacheserver.store.slab cimport slab_alloc, slab_close_page, slab_free, slab_owns, slab_reopen_page
 from cacheserver.store.victim cimport may_empty, oldest_page, victim_page
 
 cdef enum:
     AHEAD = 16               # items of a page whose buckets and neighbours are fetched before they are touched
     SLICE = 256              # chunks of a page looked at while its shard's lock is held, when there is no hurry
-
-
-cdef bint in_use(Item *it) noexcept nogil:
-    """Just stored, read more than once, or promoted: worth more than an item at the tail."""
-    return it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT != COLD
 
 
 cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it, bint displace) noexcept nogil:
@@ -90,8 +85,8 @@ cdef void take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, EmptyHow
     if how != EMPTY_ALL and not item_expired(it, sh.now):
         if rescue_item(sh, page, hash, h, it, how == EMPTY_RESCUE):
             return
-        if how == EMPTY_COLD and in_use(it):
-            if (it.bits & SEGMENT) >> SEGMENT_SHIFT == COLD:
+        if how == EMPTY_COLD and lru_spared(sh, it):
+            if lru_segment(it) == HOT:
                 lru_unlink(sh.arena, k, h, it)
                 lru_link(sh.arena, k, h, it, WARM)
             return

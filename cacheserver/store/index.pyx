@@ -22,6 +22,10 @@ cdef enum:
     CROWDED = 16             # ... above which it splits even without leave: chains must stay short
     SPARSE = 3               # ... below which one merges
     LEAST = 64               # buckets
+    STAMPS = 255             # a ghost is its stamp << MARK_BITS | some bits of its hash, and never 0
+    MARK_BITS = 6
+    MARK_SHIFT = 50          # where in the hash: neither in the tag nor in the number of any bucket
+    LIFE = 32                # stamps that a ghost counts for: as long as it takes to evict as many items as there are
 
 
 cdef inline uint64_t rotate(uint64_t x, int n) noexcept nogil:
@@ -71,7 +75,7 @@ cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) 
     ix.hasher = hasher
     ix.count = LEAST
     ix.mask = LEAST - 1
-    ix.overflow_end = 1
+    ix.overflow_end = ix.stamp = 1
     if ix.buckets == NULL or ix.overflow == NULL:
         index_close(ix)
         return -1
@@ -98,7 +102,7 @@ cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, ui
         hits = match_tags(b.tags, tag)
         while hits:
             h = b.slots[low_bit(hits)]
-            if h and item_is(item_at(a, h), key, nkey):
+            if is_item(h) and item_is(item_at(a, h), key, nkey):
                 return h
             hits &= hits - 1
         if b.more == 0:
@@ -125,14 +129,34 @@ cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
     return n
 
 
+cdef inline uint32_t ghost_age(Index *ix, handle_t ghost) noexcept nogil:
+    """In stamps. Who is as old as all STAMPS together seems young again, if nothing has overwritten it by then."""
+    cdef uint32_t stamp = ghost >> MARK_BITS
+    return ix.stamp - stamp if ix.stamp >= stamp else ix.stamp + STAMPS - stamp
+
+
+cdef uint32_t free_slot(Index *ix, Bucket *b) noexcept nogil:
+    """An empty slot, else that of the oldest ghost; SLOTS if there is neither."""
+    cdef uint32_t i, age, best = SLOTS, oldest = 0
+    for i in range(SLOTS):
+        if b.slots[i] == 0:
+            return i
+        if not is_item(b.slots[i]):
+            age = ghost_age(ix, b.slots[i])
+            if best == SLOTS or age > oldest:
+                best = i
+                oldest = age
+    return best
+
+
 cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept nogil:
     cdef uint32_t i
     while True:
-        for i in range(SLOTS):
-            if b.slots[i] == 0:
-                b.slots[i] = h
-                b.tags[i] = tag
-                return True
+        i = free_slot(ix, b)
+        if i < SLOTS:
+            b.slots[i] = h
+            b.tags[i] = tag
+            return True
         if b.more == 0:
             b.more = new_overflow(ix, a)
             if b.more == 0:
@@ -140,18 +164,70 @@ cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept 
         b = &ix.overflow[b.more]
 
 
-cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
-    """Add an item whose key is not in the index; False only when the address space is used up."""
+cdef inline uint32_t mark_of(uint64_t hash) noexcept nogil:
+    return hash >> MARK_SHIFT & ((1 << MARK_BITS) - 1)
+
+
+cdef bint take_ghost(Index *ix, Bucket *b, uint64_t hash) noexcept nogil:
+    """Forget the ghost of a key; True if there was one that still counts."""
+    cdef uint32_t hits, i
+    cdef handle_t h
+    while True:
+        hits = match_tags(b.tags, hash >> 56)
+        while hits:
+            i = low_bit(hits)
+            h = b.slots[i]
+            if h and not is_item(h) and h & ((1 << MARK_BITS) - 1) == mark_of(hash):
+                b.slots[i] = 0
+                b.tags[i] = 0
+                return ghost_age(ix, h) <= LIFE
+            hits &= hits - 1
+        if b.more == 0:
+            return False
+        b = &ix.overflow[b.more]
+
+
+cdef void index_remember(Index *ix, uint64_t hash) noexcept nogil:
+    """Keep a ghost of a key whose item was removed just now, if its bucket has a slot for one."""
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef Bucket *best = NULL
+    cdef uint32_t i, slot = 0, age = 0
+    while True:
+        i = free_slot(ix, b)
+        if i < SLOTS and (best == NULL or b.slots[i] == 0 or ghost_age(ix, b.slots[i]) > age):
+            best = b
+            slot = i
+            if b.slots[i] == 0:
+                break
+            age = ghost_age(ix, b.slots[i])
+        if b.more == 0:
+            break
+        b = &ix.overflow[b.more]
+    ix.buried += 1
+    if ix.buried * LIFE > ix.items:
+        ix.buried = 0
+        ix.stamp = ix.stamp % STAMPS + 1
+    if best != NULL:
+        best.tags[slot] = hash >> 56
+        best.slots[slot] = ix.stamp << MARK_BITS | mark_of(hash)
+
+
+cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
+    """Add an item whose key is not in the index, which ends the time of its ghost."""
+    cdef Bucket *b
+    cdef bint again
     if ix.ready == 0:
         arena_force(a, STRIDE)
         atomic_add(&a.untouched, -<int64_t>STRIDE)
         ix.ready = STRIDE
-    if not put(ix, a, &ix.buckets[index_slot(ix, hash)], hash >> 56, h):
-        return False
+    b = &ix.buckets[index_slot(ix, hash)]
+    again = take_ghost(ix, b, hash)
+    if not put(ix, a, b, hash >> 56, h):
+        return INSERT_FAILED
     ix.items += 1
     if ix.items > ix.count * FULL:
         index_adjust(ix, a)
-    return True
+    return INSERTED_AGAIN if again else INSERTED
 
 
 cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
@@ -178,10 +254,10 @@ cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept 
 
 
 cdef void unlink_empty(Index *ix, Bucket *before, Bucket *b) noexcept nogil:
-    """Give an overflow bucket back when its last slot has become empty."""
+    """Give an overflow bucket back, with the ghosts in it, when its last item has gone."""
     cdef uint32_t i, n = before.more
     for i in range(SLOTS):
-        if b.slots[i]:
+        if is_item(b.slots[i]):
             return
     before.more = b.more
     b.more = ix.overflow_free
@@ -207,7 +283,8 @@ cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) no
 
 
 cdef uint32_t take_chain(Index *ix, Bucket *b, handle_t *out, uint8_t *tags, uint32_t most) noexcept nogil:
-    """Empty a bucket and its overflow into `out`; returns how many, or `most` + 1 (nothing taken) if they do not fit."""
+    """Take the items of a bucket and its overflow out, and forget its ghosts, of which nobody knows where they belong
+    when it splits; returns how many items, or `most` + 1 (nothing taken) if they do not fit."""
     cdef Bucket *c = b
     cdef uint32_t n = 0, i, more, next_one
     while True:
@@ -221,7 +298,7 @@ cdef uint32_t take_chain(Index *ix, Bucket *b, handle_t *out, uint8_t *tags, uin
     c = b
     while True:
         for i in range(SLOTS):
-            if c.slots[i]:
+            if is_item(c.slots[i]):
                 out[n] = c.slots[i]
                 tags[n] = c.tags[i]
                 n += 1

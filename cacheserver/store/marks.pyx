@@ -105,7 +105,7 @@ cdef void sight_count(Sight *g, bint touched) noexcept nogil:
 
 cdef void sight_bump(Sight *g) noexcept nogil:
     """Note the look as a use of the item: it is evicted later."""
-    lru_touch(g.view.item, g.now)
+    lru_touch(g.view.shard, g.view.handle, g.view.item, g.now)
 
 
 cdef uint32_t sight_class(Sight *g) noexcept nogil:

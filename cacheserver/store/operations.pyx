@@ -7,13 +7,10 @@ from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
 from cacheserver.store.flush cimport flush_all
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
-    ACTIVE,
     FETCHED,
     FLAGS,
     HAS_FLAGS,
     HEADER,
-    SEGMENT,
-    SEGMENT_SHIFT,
     Item,
     handle_t,
     item_bytes,
@@ -25,7 +22,7 @@ from cacheserver.store.item cimport (
 )
 from cacheserver.store.journal cimport FOUND_EXPIRED, FOUND_ITEM
 from cacheserver.store.link cimport link_item, remove_item
-from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink, lru_use
+from cacheserver.store.lru cimport lru_segment, lru_touch, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
     atomic_set,
@@ -35,7 +32,7 @@ from cacheserver.store.platform cimport (
     pthread_mutex_unlock,
 )
 from cacheserver.store.room cimport count_no_memory, room_for
-from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
+from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
 from cacheserver.store.view cimport View, fill_view
 
@@ -134,11 +131,8 @@ cdef void choose_cas(StoreC *s, Shard *sh, Item *it, uint64_t cas) noexcept nogi
 
 
 cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
-    cdef uint32_t segment = (it.bits & SEGMENT) >> SEGMENT_SHIFT
-    if segment == HOT:
+    if lru_segment(it) == HOT:
         k.hits_to_hot += 1
-    elif segment == COLD:
-        k.hits_to_cold += 1
     else:
         k.hits_to_warm += 1
 
@@ -158,7 +152,7 @@ cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, ui
         return False
     it = item_at(&s.arena, h)
     count_hit(sh, &sh.classes[page_of(&s.arena, h).cls], it)
-    lru_touch(it, now)
+    lru_touch(sh, h, it, now)
     fill_view(sh, h, v)
     return True
 
@@ -184,7 +178,7 @@ cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
     if put.mode == PUT_ADD:
         if old == 0:
             return STORED
-        lru_use(item_at(sh.arena, old), sh.now)
+        lru_use(sh, old, item_at(sh.arena, old), sh.now)
         return NOT_STORED
     if put.mode != PUT_CAS:
         return STORED if old else NOT_STORED
@@ -224,11 +218,16 @@ cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) n
 
 cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t exptime, const char *value,
                     uint32_t nbytes) noexcept nogil:
-    """Put new content in an unpinned item of the same class: no chunk, no index and mostly no LRU is touched."""
+    """Put new content in an unpinned item of the same class: no chunk, no index and mostly no neighbour is touched.
+
+    It counts as a use. Whoever writes what is here already works with it (a session, a counter), and a client that
+    stores after a miss another one has mended was a reader, too; yet as one use of a new item's two it does not take
+    what two clients stored at once for what is asked for again. In plain LRU it goes to the head, as in memcached.
+    """
     cdef Item *it = item_at(&s.arena, h)
     cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
     cdef int64_t more = -<int64_t>item_bytes(it)
-    it.bits &= ~(FETCHED | ACTIVE | HAS_FLAGS)
+    it.bits &= ~(FETCHED | HAS_FLAGS)
     it.stale = it.won = it.encoded = False
     if flags:
         it.bits |= HAS_FLAGS
@@ -236,15 +235,12 @@ cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t e
     it.nbytes = nbytes
     memcpy(item_value(it), value, nbytes)
     it.cas = next_cas(s, sh)
-    it.atime = sh.now
     set_exptime(sh, h, it, exptime)
     slab_touch(sh, h, item_bytes(it))
     more += item_bytes(it)
     k.bytes += more
     sh.bytes += more
-    if (it.bits & SEGMENT) >> SEGMENT_SHIFT == COLD:
-        lru_unlink(&s.arena, k, h, it)
-        lru_link(&s.arena, k, h, it, HOT)
+    lru_use(sh, h, it, sh.now)
 
 
 cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
@@ -260,9 +256,7 @@ cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint
     slab_touch(sh, h, item_bytes(it))
     it.cas = next_cas(s, sh)
     old = index_find(&sh.index, sh.arena, hash, key, nkey)   # after room_for(): it may have evicted this very item
-    if old:
-        remove_item(sh, hash, old, item_at(&s.arena, old))
-    if not link_item(sh, hash, h, it, HOT):
+    if not link_item(sh, hash, h, it, old):
         slab_free(sh, h)
         return 0
     return h
@@ -350,7 +344,7 @@ cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nke
     h = find_live(sh, hash, key, nkey, now)
     if h:
         sh.classes[page_of(&s.arena, h).cls].touch_hits += 1
-        lru_touch(item_at(&s.arena, h), now)
+        lru_touch(sh, h, item_at(&s.arena, h), now)
         set_exptime(sh, h, item_at(&s.arena, h), exptime)
     pthread_mutex_unlock(&sh.lock)
     return STORED if h else NOT_FOUND

@@ -20,10 +20,16 @@ cdef enum:
     SHARD_MAX = 64
 
 cdef enum:
-    HOT = 0                  # just stored
-    WARM = 1                 # read again after it left HOT
-    COLD = 2                 # eviction takes from this one's tail
-    SEGMENTS = 3
+    HOT = 0                  # on probation
+    WARM = 1                 # has proved itself
+    SEGMENTS = 2
+
+cdef struct Manner:          # how the segments of a shard's classes are used: see lru
+    uint32_t probation       # percent of a class's items that HOT may hold before eviction takes from it; 0: no HOT
+    uint32_t proof           # reads that take an item from HOT's tail to WARM instead of out: 1 or 2
+    uint32_t rounds          # reads that an item in WARM can save up, each for one more round: 1 to 3
+    bint bump                # a read moves an item of WARM to its head
+    bint ghosts              # what is evicted from HOT is remembered: stored again soon it goes to WARM
 
 cdef struct Segment:
     handle_t head
@@ -37,13 +43,13 @@ cdef struct SlabClass:
     uint32_t open            # first page with a chunk to give, 0 = none
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
-    Segment segments[3]
+    Segment segments[2]
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
     uint64_t direct_reclaims, crawler_items_checked, lrutail_reflocked
-    uint64_t moves_to_cold, moves_to_warm, moves_within_lru
-    uint64_t hits_to_hot, hits_to_warm, hits_to_cold
+    uint64_t moves_to_warm, moves_within_lru
+    uint64_t hits_to_hot, hits_to_warm
     uint64_t cmd_set, touch_hits, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval
 
 cdef struct Shard:
@@ -54,6 +60,7 @@ cdef struct Shard:
     uint32_t nshards
     uint32_t number
     uint32_t now             # store clock of the last operation, seconds
+    Manner manner            # may change whenever the lock is held
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
     uint32_t drained         # chunks of it looked at, in two passes

@@ -8,15 +8,15 @@ from cacheserver.store.classes cimport tail_age
 from cacheserver.store.index cimport index_bytes
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.platform cimport atomic_get, pthread_mutex_lock, pthread_mutex_unlock
-from cacheserver.store.shard cimport COLD, HOT, SEGMENTS, WARM, Shard, SlabClass, StoreC
+from cacheserver.store.shard cimport HOT, SEGMENTS, WARM, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_sizes
 
 
 cdef struct ClassSum:
     SlabClass k
     uint64_t pages
-    uint64_t numbers[3]
-    uint32_t ages[3]
+    uint64_t numbers[2]
+    uint32_t ages[2]
     uint32_t age
     uint64_t free_end        # chunks never handed out
 
@@ -97,10 +97,10 @@ cdef dict class_dict(ClassSum *c, bint runs):
         "free_chunks": chunks - c.k.used - c.free_end if chunks > c.k.used + c.free_end else 0,
         "free_chunks_end": c.free_end,
         "mem_requested": c.k.bytes,
-        "number": c.numbers[HOT] + c.numbers[WARM] + c.numbers[COLD],
+        "number": c.numbers[HOT] + c.numbers[WARM],
         "number_hot": c.numbers[HOT],
         "number_warm": c.numbers[WARM],
-        "number_cold": c.numbers[COLD],
+        "number_cold": 0,
         "number_temp": 0,
         "age_hot": c.ages[HOT],
         "age_warm": c.ages[WARM],
@@ -117,14 +117,14 @@ cdef dict class_dict(ClassSum *c, bint runs):
         "crawler_items_checked": c.k.crawler_items_checked,
         "lrutail_reflocked": c.k.lrutail_reflocked,
         "direct_reclaims": c.k.direct_reclaims,
-        "moves_to_cold": c.k.moves_to_cold,
+        "moves_to_cold": 0,
         "moves_to_warm": c.k.moves_to_warm,
         "moves_within_lru": c.k.moves_within_lru,
         "hits_to_hot": c.k.hits_to_hot,
         "hits_to_warm": c.k.hits_to_warm,
-        "hits_to_cold": c.k.hits_to_cold,
+        "hits_to_cold": 0,
         "hits_to_temp": 0,
-        "get_hits": c.k.hits_to_hot + c.k.hits_to_warm + c.k.hits_to_cold,
+        "get_hits": c.k.hits_to_hot + c.k.hits_to_warm,
         "cmd_set": c.k.cmd_set,
         "delete_hits": c.k.delete_hits,
         "incr_hits": c.k.incr_hits,
@@ -192,7 +192,7 @@ cdef dict store_snapshot(StoreC *s):
         "crawler_items_checked": all.crawler_items_checked,
         "lrutail_reflocked": all.lrutail_reflocked,
         "direct_reclaims": all.direct_reclaims,
-        "moves_to_cold": all.moves_to_cold,
+        "moves_to_cold": 0,
         "moves_to_warm": all.moves_to_warm,
         "moves_within_lru": all.moves_within_lru,
     }

@@ -8,6 +8,7 @@ class Store:
     max_item: bytes of header, key, flags and value that one item may have.
     evictions: False = refuse writes instead of evicting (memcached's -M).
     cas: False = every item's cas unique is 0 (memcached's -C).
+    manner: see steer(), for tests and benchmarks only; None: as the store finds best.
     Raises MemoryError when the system refuses address space.
 
     Times are seconds of a clock of the caller's choice that starts above 1; exptime 0 = never.
@@ -24,6 +25,7 @@ class Store:
         max_item: int = 1048576,
         evictions: bool = True,
         cas: bool = True,
+        manner: str | None = None,
     ) -> None: ...
     @property
     def class_count(self) -> int:
@@ -63,6 +65,12 @@ class Store:
 
     def take_revoked(self) -> bool:
         """True once after a hard shrink has revoked reservations: their holders should look."""
+
+    def steer(self, manner: str) -> None:
+        """Let eviction choose by `manner` from now on: "lru" or "s3fifo". For tests and benchmarks only.
+
+        Raises ValueError for another name.
+        """
 
     def flush(self) -> None:
         """Forget every item."""

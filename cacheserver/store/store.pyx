@@ -12,6 +12,7 @@ from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.journal cimport journal_close
+from cacheserver.store.lru cimport manner_lru, manner_s3fifo
 from cacheserver.store.marks cimport (
     CLAIM_STALE,
     CLAIM_TAKEN,
@@ -47,7 +48,7 @@ from cacheserver.store.operations cimport (
     store_tick,
     store_touch,
 )
-from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init
+from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.reassign cimport (
     REASSIGN_BAD_CLASS,
     REASSIGN_BUSY,
@@ -59,7 +60,7 @@ from cacheserver.store.reassign cimport (
 )
 from cacheserver.store.receive cimport Reservation, store_commit, store_reserve
 from cacheserver.store.release cimport release_hard, release_pay, release_soft
-from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
+from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Manner, Shard, StoreC
 from cacheserver.store.slab cimport slab_open, slab_sizes
 from cacheserver.store.snapshot cimport store_snapshot
 from cacheserver.store.upkeep cimport upkeep_slice
@@ -140,7 +141,7 @@ cdef bint open_store(StoreC *s, uint32_t shards, uint64_t space, int64_t capacit
 
 cdef class Store:
     def __cinit__(self, *, uint32_t shards=1, int64_t capacity=0, uint64_t max_item=1 << 20, bint evictions=True,
-                  bint cas=True):
+                  bint cas=True, manner=None):
         cdef uint32_t i
         cdef Hasher hasher
         cdef bytes seed = os.urandom(16)
@@ -153,6 +154,7 @@ cdef class Store:
         self.c.use_cas = cas
         for i in range(shards):
             self.c.shards[i].no_evictions = not evictions
+        self.steer(manner or "s3fifo")
 
     def __dealloc__(self):
         close_store(&self.c)
@@ -226,6 +228,18 @@ cdef class Store:
 
     def snapshot(self):
         return store_snapshot(&self.c)
+
+    def steer(self, str manner):
+        cdef Manner m
+        cdef uint32_t i
+        if manner not in ("lru", "s3fifo"):
+            raise ValueError(f"manner must be 'lru' or 's3fifo', not {manner!r}")
+        m = manner_lru() if manner == "lru" else manner_s3fifo()
+        with nogil:
+            for i in range(self.c.nshards):
+                pthread_mutex_lock(&self.c.shards[i].lock)
+                self.c.shards[i].manner = m
+                pthread_mutex_unlock(&self.c.shards[i].lock)
 
     def flush(self):
         with nogil:

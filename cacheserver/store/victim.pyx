@@ -4,9 +4,10 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport CHUNK_BITS, PAGE_DRAINING, Arena, Page, item_at
 from cacheserver.store.classes cimport coldest_item, spare_pages
-from cacheserver.store.item cimport LIVE, SEGMENT, SEGMENT_SHIFT, STATE, Item, handle_t
+from cacheserver.store.item cimport LIVE, STATE, Item, handle_t
+from cacheserver.store.lru cimport lru_spared
 from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport COLD, Shard, SlabClass
+from cacheserver.store.shard cimport Shard, SlabClass
 from cacheserver.store.slab cimport slab_owns
 
 cdef enum:
@@ -21,7 +22,7 @@ cdef bint may_empty(Shard *sh, uint32_t page) noexcept nogil:
 
 
 cdef uint64_t page_heat(Shard *sh, uint32_t page) noexcept nogil:
-    """How much it would hurt to lose a page, from a few of its chunks: items not in COLD first, then the latest use.
+    """How much it would hurt to lose a page, from a few of its chunks: items that were read first, then the latest use.
 
     A page is not as cold as its coldest item: chunks that eviction frees one by one are filled again at once, so the
     page at the tail may hold the newest items, too.
@@ -33,7 +34,7 @@ cdef uint64_t page_heat(Shard *sh, uint32_t page) noexcept nogil:
     while chunk < p.bump:
         it = item_at(sh.arena, page << CHUNK_BITS | chunk)
         if it.bits & STATE == LIVE:
-            warm += (it.bits & SEGMENT) >> SEGMENT_SHIFT != COLD
+            warm += lru_spared(sh, it)
             if it.atime > latest:
                 latest = it.atime
         chunk += step
