@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Page, page_of
+from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.index cimport index_hash, index_insert, index_remove
 from cacheserver.store.item cimport LIVE, LOOSE, STATE, Item, handle_t, item_bytes, item_key
 from cacheserver.store.lru cimport lru_balance, lru_link, lru_unlink
@@ -24,8 +25,8 @@ cdef bint link_item(Shard *sh, uint64_t hash, handle_t h, Item *it, uint32_t seg
     it.bits = (it.bits & ~STATE) | LIVE
     lru_link(sh.arena, k, h, it, segment)
     lru_balance(sh.arena, k, 2)
-    if it.exptime and it.exptime < p.min_exp:
-        p.min_exp = it.exptime
+    if it.exptime:
+        note_deadline(sh.arena, h, it.exptime, sh.now)
     k.bytes += n
     sh.bytes += n
     return True

@@ -107,7 +107,7 @@ cdef void slab_adopt(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil:
     p.chunk_size = k.chunk_size
     p.nchunks = k.nchunks
     p.used = p.bump = p.free_head = 0
-    p.pins = p.run = 0
+    p.pins = p.run = p.deadlines = 0
     p.min_exp = 0xffffffff
     p.cls = cls
     p.shard = sh.number

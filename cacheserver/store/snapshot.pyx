@@ -181,6 +181,7 @@ cdef dict store_snapshot(StoreC *s):
         "slab_global_page_pool": s.arena.npool,
         "committed": atomic_get(&s.arena.committed),
         "untouched": atomic_get(&s.arena.untouched),
+        "side_bytes": atomic_get(&s.arena.side_bytes),
         "reserved": atomic_get(&s.reserved),
         "debt": max(0, atomic_get(&s.debt)),
         "released_soft": atomic_get(&s.released_soft),
