@@ -64,6 +64,7 @@ cdef struct Shard:
     uint64_t pages
     uint64_t total_items
     uint64_t bytes           # of live items
+    uint64_t run_bytes       # committed by items that have a run of pages of their own
     uint64_t evictions, reclaimed, rescued, slabs_moved
     uint64_t no_memory
     bint no_evictions

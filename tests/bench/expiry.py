@@ -111,7 +111,7 @@ def with_set_clock(items: int, spread: int, shards: int, seconds: int) -> None:
     full = resident() - base
     meter = Meter(store)
     turns = 0
-    marks = store.snapshot().get("side_bytes", 0)
+    marks = store.snapshot().get("bytes_side", 0)
     for second in range(seconds):
         now += 1
         more = True

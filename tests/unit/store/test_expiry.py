@@ -162,13 +162,13 @@ def test_an_item_without_a_time_costs_nothing() -> None:
     store = Store()
     for n in range(50_000):
         store.put("set", b"%020d" % n, b"v" * 100, now=NOW)
-    assert store.snapshot()["side_bytes"] == 0
+    assert store.snapshot()["bytes_side"] == 0
     for n in range(50_000):
         store.touch(b"%020d" % n, NOW + 50, NOW)
-    assert 0 < store.snapshot()["side_bytes"] <= 2.5 * 50_000
+    assert 0 < store.snapshot()["bytes_side"] <= 2.5 * 50_000
     settle(store, NOW + 50)
     store.shrink(MIB << 10, True)
-    assert store.snapshot()["side_bytes"] == 0
+    assert store.snapshot()["bytes_side"] == 0
 
 
 @pytest.mark.parametrize("seed", range(8))
