@@ -129,7 +129,7 @@ cdef void add_shard(Sum *sum, Shard *sh) noexcept nogil:
 
 cdef dict class_bytes(ClassSum *c, bint runs):
     """What the pages of a class are used for. The parts of a run that is not in the index cannot be told apart."""
-    number = c.numbers[HOT] + c.numbers[WARM] + c.numbers[COLD]
+    number = sum([c.numbers[i] for i in range(SEGMENTS)])
     committed = c.run_bytes if runs else c.pages << PAGE_SHIFT
     if runs:
         loose = committed - c.k.bytes if c.k.used > number else 0

@@ -57,7 +57,7 @@ def test_pages_come_back_without_a_reader() -> None:
 
 
 def test_a_chunk_is_free_again_at_once() -> None:
-    """In a store that may not grow, a second set of items takes the room of the first when that has expired."""
+    """In a store that may not grow, further items take the room of those that have expired."""
     store = Store(capacity=8 * MIB)
     for n in range(20_000):
         store.put("set", b"a%d" % n, b"v" * 100, exptime=NOW + 1, now=NOW)
@@ -173,7 +173,7 @@ def test_an_item_without_a_time_costs_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_like_a_dict_with_times(seed: int) -> None:
-    """Random writes, touches, deletes and leaps of the clock; after each leap what is there is what should be."""
+    """Random writes, touches, deletes and leaps of the clock: after each just the right items are there."""
     rng = random.Random(seed)
     store = Store(shards=rng.choice([1, 4]))
     model: dict[bytes, int] = {}

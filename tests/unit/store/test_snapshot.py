@@ -36,7 +36,8 @@ def fill(store: Store, nbytes: int, sizes: list[int], ttl: Callable[[int], int] 
     while sum(store.ledger()) < nbytes and store.snapshot()["evictions"] == 0:
         for _ in range(32):
             life = ttl(n)
-            store.put("set", b"key-%d" % n, VALUES[sizes[n % len(sizes)]], exptime=NOW + life if life else 0, now=NOW)
+            value, exptime = VALUES[sizes[n % len(sizes)]], NOW + life if life else 0
+            store.put("set", b"key-%d" % n, value, exptime=exptime, now=NOW)
             n += 1
     return n
 
@@ -141,7 +142,8 @@ def test_it_adds_up_to_what_the_kernel_says(state: Callable[[], Store]) -> None:
         assert numbers["bytes_committed"] == parts(numbers)
         assert min(value for name, value in numbers.items() if name.startswith("bytes_")) >= 0
         assert numbers["number"] == sum(numbers[f"number_{name}"] for name in ("hot", "warm", "cold"))
-        assert numbers["used_chunks"] + numbers["free_chunks"] + numbers["free_chunks_end"] == numbers["total_chunks"]
+        chunks = sum(numbers[name] for name in ("used_chunks", "free_chunks", "free_chunks_end"))
+        assert chunks == numbers["total_chunks"]
     assert snap["bytes_live"] == snap["bytes"]
     assert snap["bytes_live"] + snap["bytes_free"] > 0.5 * snap["bytes_committed"]
 
