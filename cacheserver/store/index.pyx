@@ -108,6 +108,16 @@ cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, ui
         b = &ix.overflow[b.more]
 
 
+cdef bint take_stride(Arena *a, bint force) noexcept nogil:
+    """Ask for leave for STRIDE bytes that will be touched soon; `force`: take them without, where it is refused."""
+    if not arena_leave(a, STRIDE):
+        if not force:
+            return False
+        arena_force(a, STRIDE)
+    atomic_add(&a.untouched, -<int64_t>STRIDE)
+    return True
+
+
 cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
     """An empty overflow bucket; 0 only when the address space is used up."""
     cdef uint32_t n = ix.overflow_free
@@ -119,8 +129,7 @@ cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
             return 0
         ix.overflow_end += 1
         while <uint64_t>ix.overflow_end * sizeof(Bucket) > ix.overflow_ready:
-            arena_force(a, STRIDE)
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
+            take_stride(a, True)
             ix.overflow_ready += STRIDE
     memset(&ix.overflow[n], 0, sizeof(Bucket))
     ix.overflow_used += 1
@@ -145,8 +154,7 @@ cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept 
 cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
     """Add an item whose key is not in the index; False only when the address space is used up."""
     if ix.ready == 0:
-        arena_force(a, STRIDE)
-        atomic_add(&a.untouched, -<int64_t>STRIDE)
+        take_stride(a, True)
         ix.ready = STRIDE
     if not put(ix, a, &ix.buckets[index_slot(ix, hash)], hash >> 56, h):
         return False
@@ -251,12 +259,7 @@ cdef bint split(Index *ix, Arena *a, bint force) noexcept nogil:
     if ix.releasing or new >= ix.space:
         return False
     if (new + 1) * sizeof(Bucket) > ix.ready:
-        if arena_leave(a, STRIDE):
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
-        elif force:
-            arena_force(a, STRIDE)
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
-        else:
+        if not take_stride(a, force):
             return False
         ix.ready += STRIDE
     if new == (ix.mask + 1) * 2:
