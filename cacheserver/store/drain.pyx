@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport CHUNK_BITS, PAGE_RUN, Page, item_at, page_of
 from cacheserver.store.classes cimport coldest_class
+from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.evict cimport evict_item, evict_one
 from cacheserver.store.index cimport index_replace, index_slot
 from cacheserver.store.item cimport (
@@ -29,7 +30,6 @@ cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item 
     cdef SlabClass *k = &sh.classes[cls]
     cdef handle_t moved = slab_alloc(sh, cls)
     cdef Item *copy
-    cdef Page *p
     if moved == 0 and displace and evict_one(sh, cls, page):
         moved = slab_alloc(sh, cls)
     if moved == 0:
@@ -38,9 +38,8 @@ cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item 
     memcpy(copy, it, item_bytes(it))
     index_replace(&sh.index, hash, h, moved)
     lru_replace(sh.arena, k, copy, moved)
-    p = page_of(sh.arena, moved)
-    if copy.exptime and copy.exptime < p.min_exp:
-        p.min_exp = copy.exptime
+    if copy.exptime:
+        note_deadline(sh.arena, moved, copy.exptime, sh.now)
     slab_free(sh, h)
     sh.rescued += 1
     return True

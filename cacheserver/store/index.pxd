@@ -48,7 +48,9 @@ cdef struct Index:
     uint64_t overflow_ready  # bytes of `overflow` counted as committed
     uint64_t buried          # ghosts since the stamp last changed
     uint32_t stamp           # what ghosts of now are marked with: 1 to STAMPS, round and round
-    bint releasing           # the tail is being given back to the host: no growth meanwhile
+    Bucket *retired          # overflow buckets of which none was in use: on their way back to the host
+    uint64_t retired_bytes   # of them still committed
+    bint releasing           # a thread is giving memory back to the host: no growth meanwhile
 
 cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
@@ -63,7 +65,8 @@ cdef void index_clear(Index *ix) noexcept nogil
 cdef bint index_sparse(Index *ix) noexcept nogil
 cdef int64_t index_spare(Index *ix) noexcept nogil
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
-cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil
+cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil
+cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil
 cdef uint64_t index_bytes(Index *ix) noexcept nogil
 
 cdef inline bint is_item(handle_t h) noexcept nogil:

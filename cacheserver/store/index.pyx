@@ -18,6 +18,7 @@ from cacheserver.store.platform cimport atomic_add, low_bit, match_tags, prefetc
 
 cdef enum:
     STRIDE = 65536           # bytes taken from the arena at a time
+    PIECE = 1048576          # bytes given back to the host by one system call: some 70 us
     FULL = 8                 # items a bucket, on average, above which one splits
     CROWDED = 16             # ... above which it splits even without leave: chains must stay short
     SPARSE = 3               # ... below which one merges
@@ -85,11 +86,12 @@ cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) 
 cdef void index_close(Index *ix) noexcept nogil:
     unmap_space(ix.buckets, ix.space * sizeof(Bucket))
     unmap_space(ix.overflow, ix.space * sizeof(Bucket))
-    ix.buckets = ix.overflow = NULL
+    unmap_space(ix.retired, ix.space * sizeof(Bucket))
+    ix.buckets = ix.overflow = ix.retired = NULL
 
 
 cdef uint64_t index_bytes(Index *ix) noexcept nogil:
-    return ix.ready + ix.overflow_ready
+    return ix.ready + ix.overflow_ready + ix.retired_bytes
 
 
 cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
@@ -110,6 +112,16 @@ cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, ui
         b = &ix.overflow[b.more]
 
 
+cdef bint take_stride(Arena *a, bint force) noexcept nogil:
+    """Ask for leave for STRIDE bytes that will be touched soon; `force`: take them without, where it is refused."""
+    if not arena_leave(a, STRIDE):
+        if not force:
+            return False
+        arena_force(a, STRIDE)
+    atomic_add(&a.untouched, -<int64_t>STRIDE)
+    return True
+
+
 cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
     """An empty overflow bucket; 0 only when the address space is used up."""
     cdef uint32_t n = ix.overflow_free
@@ -121,8 +133,7 @@ cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
             return 0
         ix.overflow_end += 1
         while <uint64_t>ix.overflow_end * sizeof(Bucket) > ix.overflow_ready:
-            arena_force(a, STRIDE)
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
+            take_stride(a, True)
             ix.overflow_ready += STRIDE
     memset(&ix.overflow[n], 0, sizeof(Bucket))
     ix.overflow_used += 1
@@ -217,8 +228,7 @@ cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexc
     cdef Bucket *b
     cdef bint again
     if ix.ready == 0:
-        arena_force(a, STRIDE)
-        atomic_add(&a.untouched, -<int64_t>STRIDE)
+        take_stride(a, True)
         ix.ready = STRIDE
     b = &ix.buckets[index_slot(ix, hash)]
     again = take_ghost(ix, b, hash)
@@ -326,12 +336,7 @@ cdef bint split(Index *ix, Arena *a, bint force) noexcept nogil:
     if ix.releasing or new >= ix.space:
         return False
     if (new + 1) * sizeof(Bucket) > ix.ready:
-        if arena_leave(a, STRIDE):
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
-        elif force:
-            arena_force(a, STRIDE)
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
-        else:
+        if not take_stride(a, force):
             return False
         ix.ready += STRIDE
     if new == (ix.mask + 1) * 2:
@@ -380,21 +385,23 @@ cdef bint index_sparse(Index *ix) noexcept nogil:
     return ix.items < ix.count * SPARSE and ix.count > LEAST
 
 
-cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil:
-    """Put an untouched reservation in the place of the overflow buckets, if none is in use; returns the one to unmap.
+cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil:
+    """Whether no overflow bucket is in use, and they hold `least` bytes or more."""
+    return ix.overflow_used == 0 and ix.retired == NULL and <int64_t>ix.overflow_ready >= least
 
-    `nbytes`: what the returned one held, to be given back when it is unmapped. Lock held.
-    """
-    cdef Bucket *old = ix.overflow
-    nbytes[0] = 0
-    if fresh == NULL or ix.overflow_used:
+
+cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil:
+    """Put an untouched reservation in the place of the overflow buckets, if they are idle still: index_release() gives
+    back what those hold. Returns what is to be unmapped."""
+    if fresh == NULL or not index_overflow_idle(ix, 1):
         return fresh
-    nbytes[0] = ix.overflow_ready
+    ix.retired = ix.overflow
+    ix.retired_bytes = ix.overflow_ready
     ix.overflow = fresh
     ix.overflow_end = 1
     ix.overflow_free = 0
     ix.overflow_ready = 0
-    return old
+    return NULL
 
 
 cdef void index_clear(Index *ix) noexcept nogil:
@@ -415,13 +422,21 @@ cdef int64_t index_spare(Index *ix) noexcept nogil:
 
 
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
-    """Give the memory behind the last bucket back to the host.
+    """Give a piece of what is behind the last bucket, or was retired, back to the host; returns its bytes, 0 = all gone.
 
     A system call: the lock is not held; the caller has set `releasing` under it, and clears it afterwards under it.
     """
     cdef int64_t n = index_spare(ix)
     if n:
+        n = n if n < PIECE else PIECE
         ix.ready -= n
         drop_space(<char *>ix.buckets + ix.ready, n)
-        arena_give_back(a, n)
+    elif ix.retired != NULL:
+        n = ix.retired_bytes if ix.retired_bytes < PIECE else PIECE
+        ix.retired_bytes -= n
+        drop_space(<char *>ix.retired + ix.retired_bytes, n)
+        if ix.retired_bytes == 0:
+            unmap_space(ix.retired, ix.space * sizeof(Bucket))
+            ix.retired = NULL
+    arena_give_back(a, n)
     return n

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Page, item_at, page_of
+from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.index cimport (
     INSERT_FAILED,
     INSERTED_AGAIN,
@@ -54,8 +55,8 @@ cdef bint link_item(Shard *sh, uint64_t hash, handle_t h, Item *it, handle_t old
         segment = lru_entry(sh, inserted == INSERTED_AGAIN)
     it.bits = (it.bits & ~STATE) | LIVE
     lru_link(sh.arena, k, h, it, segment)
-    if it.exptime and it.exptime < p.min_exp:
-        p.min_exp = it.exptime
+    if it.exptime:
+        note_deadline(sh.arena, h, it.exptime, sh.now)
     k.bytes += n
     sh.bytes += n
     return True

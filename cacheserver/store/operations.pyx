@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
+from cacheserver.store.arena cimport arena_wake, item_at, page_of
+from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.flush cimport flush_all
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
@@ -158,10 +159,11 @@ cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, ui
 
 
 cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcept nogil:
-    cdef Page *p = page_of(sh.arena, h)
+    """Give a LIVE item another expiry time. One that is later needs no note: the scan finds it at the time noted before."""
+    cdef uint32_t before = it.exptime
     it.exptime = exptime
-    if exptime and exptime < p.min_exp:
-        p.min_exp = exptime
+    if exptime and (before == 0 or exptime < before):
+        note_deadline(sh.arena, h, exptime, sh.now)
 
 
 cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil:

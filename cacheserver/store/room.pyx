@@ -2,10 +2,19 @@
 """Room for an item: see room.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport OS_PAGE, arena_release_pool, arena_take_page, page_of
-from cacheserver.store.classes cimport spare_pages, tail_age
+from cacheserver.store.arena cimport (
+    CHUNK_BITS,
+    OS_PAGE,
+    PAGE_DRAINING,
+    Page,
+    arena_release_pool,
+    arena_take_page,
+    page_of,
+)
+from cacheserver.store.classes cimport coldest_item, spare_pages, tail_age
 from cacheserver.store.drain cimport evict_coldest, evict_page
 from cacheserver.store.evict cimport evict_one
+from cacheserver.store.expiry cimport expire_page
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.platform cimport (
     pthread_mutex_lock,
@@ -51,10 +60,21 @@ cdef void balance(Shard *sh, uint32_t taker) noexcept nogil:
         sh.slabs_moved += 1
 
 
+cdef handle_t room_of_expired(Shard *sh, uint32_t cls) noexcept nogil:
+    """A chunk on the page of the class's coldest item whose own item's time has come; 0 if there is none."""
+    cdef uint32_t page = coldest_item(sh, cls) >> CHUNK_BITS
+    cdef Page *p = &sh.arena.pages[page]
+    if page == 0 or p.min_exp > sh.now or p.state == PAGE_DRAINING or expire_page(sh, page) == 0:
+        return 0
+    return fresh_chunk(sh, cls)
+
+
 cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk of this class by evicting from it; 0 if it has nothing to evict."""
     cdef uint32_t tries
-    cdef handle_t h
+    cdef handle_t h = room_of_expired(sh, cls)
+    if h:
+        return h
     if sh.since_balance > sh.classes[cls].nchunks // 2 + 16:
         sh.since_balance = 0
         balance(sh, cls)

@@ -71,6 +71,7 @@ cdef struct Shard:
     uint64_t pages
     uint64_t total_items
     uint64_t bytes           # of live items
+    uint64_t run_bytes       # committed by items that have a run of pages of their own
     uint64_t evictions, reclaimed, rescued, slabs_moved
     uint64_t no_memory
     bint no_evictions
@@ -91,7 +92,8 @@ cdef struct StoreC:
     int64_t flush_at         # store clock, seconds: a delayed flush; 0 = none; atomic
     int64_t released_soft    # bytes given back since start; atomic
     int64_t released_hard
-    uint32_t crawl           # page the expiry scan goes on with
+    uint32_t crawl           # page the expiry's round goes on with, 0 = it is over
+    uint32_t crawled         # store clock, seconds: when it began
     uint64_t crawls          # rounds it has begun
     uint64_t upkeeps         # times the store was maintained
     uint32_t turn            # shard the next shrink begins with

@@ -76,7 +76,12 @@ class Store:
         """Forget every item."""
 
     def snapshot(self) -> dict[str, Any]:
-        """Counters and gauges under memcached's names, "classes" by slab class."""
+        """Counters and gauges under memcached's names, "classes" by slab class (numbered from 1).
+
+        In total and in each class: bytes_committed = bytes_live + bytes_loose + bytes_free + bytes_meta, of
+        which bytes_untouched is not resident; snapshot.pxd tells what each is. "committed" and "untouched"
+        are the ledger.
+        """
 
     def get(self, key: bytes, now: int = 1) -> tuple[bytes, int, int] | None:
         """(value, flags, cas) or None."""

@@ -37,4 +37,7 @@ cdef void upkeep_slice(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogi
         arena_release_pool(&s.arena, 4 * PAGE_SIZE, keep)
     for i in range(s.nshards):
         tend_shard(s, &s.shards[i], now)
-        release_index(s, &s.shards[i], INDEX_SPARE, end)
+    for i in range(s.nshards):           # each begins in its turn, as the time may not do for all
+        release_index(s, &s.shards[(i + s.upkeeps) & (s.nshards - 1)], INDEX_SPARE, end)
+        if monotonic_ns() >= end:
+            break
