@@ -2,10 +2,10 @@
 
 Knows: streams, the load tests' own codec. Must not know: which server it is, how it is built.
 
-Requests go out in windows: first the gets of all keys of the window, at once; then the sets of those that were
-missing, and behind them the gets of keys that come again in the same window. So a request sees what an earlier one
-for its key has stored, as it would one by one. What differs from that is the order of different keys within a
-window: with a window of 1 nothing does.
+Requests go out in windows: first the gets of all keys of the window, at once; then the sets of those that
+were missing, and behind them the gets of keys that come again in the same window. So a request sees what an
+earlier one for its key has stored, as it would one by one. What differs from that is the order of different
+keys within a window: with a window of 1 nothing does.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m loadtest.replay",
         description="Replay a request stream against a memcached server: get, and on a miss set.",
         epilog=f"Laws and what they take, with their defaults: {laws}. Of the requests sent at once, gets of "
-        "different keys come before the sets of those that were missing; --window 1 keeps the exact order. What the "
-        "server holds is not flushed first.",
+        "different keys come before the sets of those that were missing; --window 1 keeps the exact order. "
+        "What the server holds is not flushed first.",
     )
     parser.add_argument("server", help="host:port")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Request streams that are made: by a law, or by the distributions that CacheBench publishes.
 
-Knows: popularity, sizes, a seed. Must not know: servers, files of traces. The same words and the same seed make
-the same stream. Streams have no end. Memory: a few words for each key that a law ranks, of which there are at most
-MOST_KEYS.
+Knows: popularity, sizes, a seed. Must not know: servers, files of traces. The same words and the same seed
+make the same stream. Streams have no end. Memory: a few words for each key that a law ranks, of which there
+are at most MOST_KEYS.
 """
 
 from __future__ import annotations
@@ -112,9 +112,10 @@ def _pieces(count: int) -> Iterator[int]:
 class Distributions:
     """The popularity and the value sizes of a workload, as CacheBench's pop.json and sizes.json hold them.
 
-    pop.json: popularityBuckets, keys of like popularity; popularityWeights, the requests to each; oneHits, the
-    share of requests to keys that are asked for once. sizes.json: valSizeRange, bytes; valSizeRangeProbability, how
-    many values have them (with one number more in the range than here, a value lies anywhere between two of them).
+    pop.json: popularityBuckets, keys of like popularity; popularityWeights, the requests to each; oneHits,
+    the share of requests to keys that are asked for once. sizes.json: valSizeRange, bytes;
+    valSizeRangeProbability, how many values have them (with one number more in the range than here, a value
+    lies anywhere between two of them).
     """
 
     def __init__(self, folder: Path | str) -> None:

@@ -6,7 +6,7 @@ Memory: a reader holds one block and what the decompressor needs; the length of 
 Forms, packed by xz, gzip, zstd or not at all:
   int32, int64   numbers of that many bytes, high byte first, without a header (Caffeine's simulator)
   lines          a number a line; others (comments, marks) are passed over (LIRS)
-  arc            "start count ignored sequence" a line: a request for each of `count` blocks from `start` (ARC)
+  arc            "start count ignored sequence" a line: a request for each of so many blocks (ARC)
   sized          "time key size" a line (AdaptSize, webcachesim)
 """
 

@@ -60,7 +60,7 @@ class Wire:
     def store(
         self, items: Sequence[tuple[bytes, memoryview]], names: Sequence[bytes], meta: bool
     ) -> tuple[int, list[bool]]:
-        """Set each key to its value, then ask for `names`, all at once; how many were stored, and present()."""
+        """Set each key to its value, then ask for `names`, all at once: how many were stored; present()."""
         parts: list[bytes | memoryview] = []
         for name, value in items:
             parts += (b"set %b 0 0 %d\r\n" % (name, len(value)), value, b"\r\n")
