@@ -86,13 +86,17 @@ def replay(
     values: Values,
     *,
     window: int = WINDOW,
+    classic: bool = False,
     progress: Progress | None = None,
 ) -> Tally:
-    """Send a stream of requests to a server and count what it had. Raises TraceError, WireError."""
+    """Send a stream of requests to a server and count what it had. Raises TraceError, WireError.
+
+    classic: ask by `get`, so that values cross the wire; else, where the server has it, by `mg` without them.
+    """
     if not 1 <= window <= MOST_WINDOW:
         raise ValueError(f"a window has 1 to {MOST_WINDOW} requests, not {window}")
     tally = Tally()
-    meta = wire.speaks_meta()
+    meta = not classic and wire.speaks_meta()
     supply = memoryview(b"v" * values.largest)
     waiting: dict[int, int] = {}  # key and size, in order
     again: list[int] = []  # keys that came again in the window
@@ -201,6 +205,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--keys", type=at_least(1), default=1_000_000, help="of a folder of distributions (1000000)"
     )
+    parser.add_argument("--classic", action="store_true", help="ask by get, so that values cross the wire")
     sizes = parser.add_argument_group("bytes of a value", "without any: as the trace says, else 100")
     sizes.add_argument("--value-size", type=at_least(0), help="of every value")
     sizes.add_argument(
@@ -227,9 +232,8 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         blocks = first(stream(plan.trace, plan.form, plan.keys), plan.requests)
         with Wire(plan.server) as wire:
-            tally = replay(
-                wire, blocks, Values(plan.value_size, plan.size_factor), window=plan.window, progress=meter
-            )
+            values = Values(plan.value_size, plan.size_factor)
+            tally = replay(wire, blocks, values, window=plan.window, classic=plan.classic, progress=meter)
     except (TraceError, WireError) as error:
         meter.done()
         print(f"replay: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """The server as it is, but with a store that holds a given number of bytes at most.
 
 Run as `python -m tests.capped_server <bytes> <flags of the server>`, to compare with servers that have a
-size. Knows: that `cacheserver.server` makes its store by calling its name `Store`, whose capacity is meant for
-this only.
+size. Knows: that `cacheserver.server` makes its store by calling its name `Store`, whose capacity is meant
+for this only.
 """
 
 from __future__ import annotations

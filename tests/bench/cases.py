@@ -99,7 +99,7 @@ class Stream:
 
 
 def load(name: str, blocks: Iterable[Block], count: int, known: Known) -> list[Stream]:
-    """Read the first `count` requests; a trace with sizes gives two streams, one without them and one with."""
+    """Read the first `count` requests; a trace with sizes gives a stream without them, and one with."""
     keys, sizes = array("q"), array("q")
     for block in first(blocks, count):
         keys.extend(block.keys)

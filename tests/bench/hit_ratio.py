@@ -1,8 +1,8 @@
 """The tables of docs/hit-ratio.md: hit ratios over request streams of this store, of plain LRU, of memcached.
 
 Run as `python -m tests.bench.hit_ratio <folder of traces>`. In process the store is called directly, and
-plain LRU gets as many items (of unequal ones: as many bytes of keys and values) as the store holds in the end.
-With --servers this server and memcached get the same requests over a socket, both with the same memory.
+plain LRU gets as many items (of unequal ones: as many bytes of keys and values) as the store holds in the
+end. With --servers this server and memcached get the same requests over a socket, and the same memory.
 
 Knows: the store's face, how to start servers. Owns: the servers it starts, one at a time.
 """

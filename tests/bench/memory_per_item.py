@@ -1,7 +1,7 @@
 """What an item costs beyond its key and value: the resident size of a server before and after many of them.
 
-Run as `python -m tests.bench.memory_per_item`. Both servers get the same items by the same requests; the kernel
-says what they take (VmRSS).
+Run as `python -m tests.bench.memory_per_item`. Both servers get the same items by the same requests; the
+kernel says what they take (VmRSS).
 """
 
 from __future__ import annotations
