@@ -82,27 +82,30 @@ cdef uint32_t sort_out(Shard *sh, uint32_t page, const uint16_t *chunks, uint32_
 cdef uint32_t expire_page(Shard *sh, uint32_t page) noexcept nogil:
     """Remove up to EXPIRE_MOST items of a page whose time has come; returns how many. Lock held; not for a draining page.
 
-    The page may be in the pool, or somebody else's, afterwards.
+    Where the last item of a page goes, so does the page.
     """
     cdef uint16_t chunks[EXPIRE_MOST]
     cdef handle_t handles[AHEAD]
     cdef uint64_t hashes[AHEAD]
     cdef Page *p = &sh.arena.pages[page]
     cdef uint32_t n, kept, i, at = 0, removed = 0
+    cdef bint last
     if p.state == PAGE_RUN:
         return expire_run(sh, page)
     n = take_due(sh.arena, page, sh.now, chunks, EXPIRE_MOST)
     sh.classes[p.cls].crawler_items_checked += n
     fetch_items(sh, page, chunks, n)
     while at < n:
-        # Only a page's last item can give the page away, and then `chunks` names no other item of it.
         kept = sort_out(sh, page, chunks + at, n - at if n - at < AHEAD else AHEAD, handles, hashes)
         at += AHEAD
         if at < n:
             fetch_items(sh, page, chunks + at, n - at)
         for i in range(kept):
+            last = p.used == 1 and item_at(sh.arena, handles[i]).refs == 0
             remove_expired(sh, hashes[i], handles[i], item_at(sh.arena, handles[i]))
-        removed += kept
+            removed += 1
+            if last:
+                return removed       # the page is in the pool now, or another shard's already
     return removed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from cacheserver.store.store import Store
 
@@ -62,5 +63,5 @@ def test_it_gives_back_what_it_does_not_need_in_slices() -> None:
         store.maintain(2, 1)  # one piece for its microsecond
         sizes.append(hash_bytes(store))
     assert sizes == sorted(sizes, reverse=True)
-    assert max(a - b for a, b in zip(sizes, sizes[1:], strict=False)) <= MIB
+    assert max(a - b for a, b in pairwise(sizes)) <= MIB
     assert sizes[-1] <= 4 * 320 * 1024, "less than 256 KiB a shard are not worth a call"
