@@ -2,12 +2,12 @@
 """The hash table from key to item: linear hashing over cache-line buckets, so it grows and shrinks one bucket at a time.
 
 Knows: hashes, handles, and the keys in the items (to compare, and to hash again when a bucket splits). Must not know: the
-order of eviction, slab classes, expiry. Memory: owns two reservations of address space (buckets, overflow buckets); what it touches of
-them is counted with the arena as committed. Threads: the shard's lock is held in every function.
+order of eviction, slab classes, expiry. Memory: owns two reservations of address space (buckets, overflow buckets); what
+it touches of them is counted with the arena as committed. Threads: the shard's lock is held in every function.
 A *ghost* remembers the key of an item that was evicted, in a slot that is not used otherwise: it takes no memory. Its tag,
-its bucket and 6 more bits of its hash identify it (of new keys one in some thousands is taken for one), 8 bits say when it was
-made. Ghosts lie in the buckets themselves, never in overflow; items overwrite them, and a bucket that splits or merges
-forgets them. They do not count as items: every look at a slot asks is_item().
+its bucket and 6 more bits of its hash identify it (of new keys one in some thousands is taken for one), 8 bits say when it
+was made. No overflow bucket is made or kept for ghosts; items overwrite them, and a bucket that splits or merges forgets
+them. There is room for about half as many as items. They do not count as items: every look at a slot asks is_item().
 Source of the method: W. Litwin, "Linear hashing", 1980; a bucket of 12 tagged slots in one 64-byte line is ours.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

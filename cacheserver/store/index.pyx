@@ -164,46 +164,65 @@ cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept 
         b = &ix.overflow[b.more]
 
 
-cdef uint32_t find_ghost(Bucket *b, uint64_t hash) noexcept nogil:
-    """The slot of a key's ghost, SLOTS if there is none."""
-    cdef uint32_t hits = match_tags(b.tags, hash >> 56), mark = hash >> MARK_SHIFT & ((1 << MARK_BITS) - 1)
+cdef inline uint32_t mark_of(uint64_t hash) noexcept nogil:
+    return hash >> MARK_SHIFT & ((1 << MARK_BITS) - 1)
+
+
+cdef bint take_ghost(Index *ix, Bucket *b, uint64_t hash) noexcept nogil:
+    """Forget the ghost of a key; True if there was one that still counts."""
+    cdef uint32_t hits, i
     cdef handle_t h
-    while hits:
-        h = b.slots[low_bit(hits)]
-        if h and not is_item(h) and h & ((1 << MARK_BITS) - 1) == mark:
-            return low_bit(hits)
-        hits &= hits - 1
-    return SLOTS
+    while True:
+        hits = match_tags(b.tags, hash >> 56)
+        while hits:
+            i = low_bit(hits)
+            h = b.slots[i]
+            if h and not is_item(h) and h & ((1 << MARK_BITS) - 1) == mark_of(hash):
+                b.slots[i] = 0
+                b.tags[i] = 0
+                return ghost_age(ix, h) <= LIFE
+            hits &= hits - 1
+        if b.more == 0:
+            return False
+        b = &ix.overflow[b.more]
 
 
 cdef void index_remember(Index *ix, uint64_t hash) noexcept nogil:
     """Keep a ghost of a key whose item was removed just now, if its bucket has a slot for one."""
     cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
-    cdef uint32_t i = free_slot(ix, b)
+    cdef Bucket *best = NULL
+    cdef uint32_t i, slot = 0, age = 0
+    while True:
+        i = free_slot(ix, b)
+        if i < SLOTS and (best == NULL or b.slots[i] == 0 or ghost_age(ix, b.slots[i]) > age):
+            best = b
+            slot = i
+            if b.slots[i] == 0:
+                break
+            age = ghost_age(ix, b.slots[i])
+        if b.more == 0:
+            break
+        b = &ix.overflow[b.more]
     ix.buried += 1
     if ix.buried * LIFE > ix.items:
         ix.buried = 0
         ix.stamp = ix.stamp % STAMPS + 1
-    if i < SLOTS:
-        b.tags[i] = hash >> 56
-        b.slots[i] = ix.stamp << MARK_BITS | <uint32_t>(hash >> MARK_SHIFT & ((1 << MARK_BITS) - 1))
+    if best != NULL:
+        best.tags[slot] = hash >> 56
+        best.slots[slot] = ix.stamp << MARK_BITS | mark_of(hash)
 
 
 cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
-    """Add an item whose key is not in the index, in the place of its ghost if there is one."""
+    """Add an item whose key is not in the index, which ends the time of its ghost."""
     cdef Bucket *b
-    cdef uint32_t ghost
-    cdef bint again = False
+    cdef bint again
     if ix.ready == 0:
         arena_force(a, STRIDE)
         atomic_add(&a.untouched, -<int64_t>STRIDE)
         ix.ready = STRIDE
     b = &ix.buckets[index_slot(ix, hash)]
-    ghost = find_ghost(b, hash)
-    if ghost < SLOTS:
-        again = ghost_age(ix, b.slots[ghost]) <= LIFE
-        b.slots[ghost] = h
-    elif not put(ix, a, b, hash >> 56, h):
+    again = take_ghost(ix, b, hash)
+    if not put(ix, a, b, hash >> 56, h):
         return INSERT_FAILED
     ix.items += 1
     if ix.items > ix.count * FULL:
@@ -235,10 +254,10 @@ cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept 
 
 
 cdef void unlink_empty(Index *ix, Bucket *before, Bucket *b) noexcept nogil:
-    """Give an overflow bucket back when its last slot has become empty."""
+    """Give an overflow bucket back, with the ghosts in it, when its last item has gone."""
     cdef uint32_t i, n = before.more
     for i in range(SLOTS):
-        if b.slots[i]:
+        if is_item(b.slots[i]):
             return
     before.more = b.more
     b.more = ix.overflow_free

@@ -247,6 +247,10 @@ class StoreModel(RuleBasedStateMachine):
             if entry.exptime and entry.exptime <= self.now:
                 del self.model[key]
 
+    @rule(manner=st.sampled_from(["lru", "s3fifo"]))
+    def steer(self, manner: str) -> None:
+        self.store.steer(manner)
+
     @rule(mebibytes=st.integers(1, 8), hard=st.booleans())
     def shrink(self, mebibytes: int, hard: bool) -> None:
         self.lossy = True

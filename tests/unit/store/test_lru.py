@@ -68,8 +68,8 @@ def test_plain_lru_evicts_exactly_what_was_used_longest_ago() -> None:
 
 
 class S3Fifo:
-    """The model: three queues, as its paper describes it, but with fewer ghosts: the index has room for about
-    two to five items."""
+    """The model: three queues, as its paper describes it, but with fewer ghosts: the index has room for
+    somewhat less than one to two items."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -100,7 +100,7 @@ class S3Fifo:
                 self.main.append(key)
                 return
             self.ghosts[key] = None
-            if len(self.ghosts) > self.capacity * 2 // 5:
+            if len(self.ghosts) > self.capacity * 9 // 20:
                 self.ghosts.popitem(last=False)
         else:
             key = self.main.popleft()
@@ -175,7 +175,7 @@ def evict_unread(store: Store, prefix: bytes, count: int) -> list[bytes]:
 def test_a_key_that_comes_back_soon_after_its_eviction_has_proved_itself() -> None:
     store, keys = full_store("s3fifo")
     gone = evict_unread(store, b"once", 4 * len(keys))
-    assert warm(store) < 10
+    assert warm(store) < 50, "new keys were taken for keys that came back"
     for key in gone[-100:]:
         store.put("set", key, b"v" * SIZE)
     again = warm(store)
