@@ -3,7 +3,15 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Page, item_at, page_of
-from cacheserver.store.index cimport INSERT_FAILED, INSERTED_AGAIN, Inserted, index_hash, index_insert, index_remove, index_replace
+from cacheserver.store.index cimport (
+    INSERT_FAILED,
+    INSERTED_AGAIN,
+    Inserted,
+    index_hash,
+    index_insert,
+    index_remove,
+    index_replace,
+)
 from cacheserver.store.item cimport LIVE, LOOSE, STATE, Item, handle_t, item_bytes, item_key
 from cacheserver.store.lru cimport lru_entry, lru_inherit, lru_link, lru_unlink
 from cacheserver.store.shard cimport Shard, SlabClass
