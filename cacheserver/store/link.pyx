@@ -17,6 +17,7 @@ from cacheserver.store.item cimport LIVE, LOOSE, STATE, Item, handle_t, item_byt
 from cacheserver.store.lru cimport lru_entry, lru_inherit, lru_link, lru_unlink
 from cacheserver.store.shard cimport Shard, SlabClass
 from cacheserver.store.slab cimport slab_free
+from cacheserver.store.steer cimport steer_store
 
 
 cdef uint64_t hash_of(Shard *sh, Item *it) noexcept nogil:
@@ -52,9 +53,10 @@ cdef bint link_item(Shard *sh, uint64_t hash, handle_t h, Item *it, handle_t old
         inserted = index_insert(&sh.index, sh.arena, hash, h)
         if inserted == INSERT_FAILED:
             return False
-        segment = lru_entry(sh, inserted == INSERTED_AGAIN)
+        segment = lru_entry(sh, k, inserted == INSERTED_AGAIN)
     it.bits = (it.bits & ~STATE) | LIVE
     lru_link(sh.arena, k, h, it, segment)
+    steer_store(sh, hash)
     if it.exptime:
         note_deadline(sh.arena, h, it.exptime, sh.now)
     k.bytes += n

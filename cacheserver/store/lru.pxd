@@ -16,7 +16,8 @@ from libc.stdint cimport uint32_t
 
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.item cimport FETCHED, READS_MAX, SEGMENT, SEGMENT_SHIFT, Item, handle_t
-from cacheserver.store.shard cimport HOT, WARM, Manner, Shard, SlabClass
+from cacheserver.store.manner cimport Manner
+from cacheserver.store.shard cimport HOT, WARM, Shard, SlabClass
 
 cdef enum LruStatus:         # what a callback of lru_walk() did with an item, after the kernel's list_lru
     LRU_REMOVED              # it is gone (the callback removed it)
@@ -28,10 +29,11 @@ ctypedef LruStatus (*lru_isolate)(void *context, handle_t h, Item *it) noexcept 
 
 cdef Manner manner_lru() noexcept nogil
 cdef Manner manner_s3fifo() noexcept nogil
+cdef Manner manner_filling() noexcept nogil
 cdef void lru_link(Arena *a, SlabClass *k, handle_t h, Item *it, uint32_t segment) noexcept nogil
 cdef void lru_unlink(Arena *a, SlabClass *k, handle_t h, Item *it) noexcept nogil
 cdef void lru_replace(Arena *a, SlabClass *k, Item *it, handle_t moved) noexcept nogil
-cdef uint32_t lru_entry(Shard *sh, bint known) noexcept nogil
+cdef uint32_t lru_entry(Shard *sh, SlabClass *k, bint known) noexcept nogil
 cdef uint32_t lru_inherit(Shard *sh, Item *it, Item *before) noexcept nogil
 cdef void lru_bump(Shard *sh, handle_t h, Item *it) noexcept nogil
 cdef uint32_t lru_victims(Shard *sh, SlabClass *k) noexcept nogil

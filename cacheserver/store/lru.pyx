@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Arena, item_at, page_of
 from cacheserver.store.item cimport READS_MAX, SEGMENT, SEGMENT_SHIFT, Item, handle_t
-from cacheserver.store.shard cimport HOT, WARM, Manner, Segment, Shard, SlabClass
+from cacheserver.store.manner cimport Manner, manner_short
+from cacheserver.store.shard cimport HOT, WARM, Segment, Shard, SlabClass
 
 
 cdef Manner manner_lru() noexcept nogil:
@@ -26,6 +27,18 @@ cdef Manner manner_s3fifo() noexcept nogil:
     m.rounds = READS_MAX
     m.bump = False
     m.ghosts = True
+    return m
+
+
+cdef Manner manner_filling() noexcept nogil:
+    """For as long as nothing is evicted: there is nothing to prove yet, and what comes first fills WARM. In a loop larger
+    than the cache that is what stays."""
+    cdef Manner m
+    m.probation = 0
+    m.proof = 1
+    m.rounds = READS_MAX
+    m.bump = False
+    m.ghosts = False
     return m
 
 
@@ -70,9 +83,12 @@ cdef void lru_replace(Arena *a, SlabClass *k, Item *it, handle_t moved) noexcept
         s.tail = moved
 
 
-cdef uint32_t lru_entry(Shard *sh, bint known) noexcept nogil:
+cdef uint32_t lru_entry(Shard *sh, SlabClass *k, bint known) noexcept nogil:
     """The segment for a new item; `known`: its ghost was there."""
-    return WARM if sh.manner.probation == 0 or (known and sh.manner.ghosts) else HOT
+    cdef uint64_t warm = k.segments[WARM].count
+    if sh.manner.probation == 0 or (known and sh.manner.ghosts):
+        return WARM
+    return WARM if manner_short(&sh.manner, warm, warm + k.segments[HOT].count) else HOT
 
 
 cdef uint32_t lru_inherit(Shard *sh, Item *it, Item *before) noexcept nogil:

@@ -23,6 +23,7 @@ from cacheserver.store.operations cimport (
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
+from cacheserver.store.steer cimport steer_read
 from cacheserver.store.view cimport fill_view
 
 
@@ -38,7 +39,7 @@ cdef void fill_sight(Shard *sh, handle_t h, bint created, uint32_t now, Sight *g
 
 cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, Put *creating, uint32_t now,
                      Sight *g) noexcept nogil:
-    """Look a key up; nothing is counted or bumped. True: `g` is filled and the shard's lock is held.
+    """Look a key up; nothing is counted or bumped, though learnt from. True: `g` is filled and the shard's lock is held.
 
     `creating`, where it is not NULL: a key that is not there gets an empty item with these terms. Where `g.created` tells
     of one, who lets go of the lock calls arena_wake() then.
@@ -50,6 +51,7 @@ cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, P
     pthread_mutex_lock(&sh.lock)
     before = sh.reclaimed
     h = find_live(sh, hash, key, nkey, now)
+    steer_read(sh, hash, h != 0)
     g.view.expired = h == 0 and sh.reclaimed != before
     if h == 0 and creating != NULL:
         h = put_new(s, sh, hash, key, nkey, 0, 0, key, 0)

@@ -35,6 +35,7 @@ from cacheserver.store.platform cimport (
 from cacheserver.store.room cimport count_no_memory, room_for
 from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
+from cacheserver.store.steer cimport steer_delete, steer_read, steer_store
 from cacheserver.store.view cimport View, fill_view
 
 cdef enum:
@@ -147,6 +148,7 @@ cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, ui
     pthread_mutex_lock(&sh.lock)
     before = sh.reclaimed
     h = find_live(sh, hash, key, nkey, now)
+    steer_read(sh, hash, h != 0)
     if h == 0:
         v.expired = sh.reclaimed != before
         pthread_mutex_unlock(&sh.lock)
@@ -275,6 +277,7 @@ cdef handle_t write_item(StoreC *s, Shard *sh, const Put *put, uint64_t hash, ha
         won = before.won
     if old and before.refs == 0 and page_of(&s.arena, old).cls == slab_class_of(item_size(nkey, flags, nbytes)):
         overwrite(s, sh, old, flags, exptime, value, nbytes)
+        steer_store(sh, hash)
     else:
         h = put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes)
     if h and stale:
@@ -322,6 +325,7 @@ cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nk
     h = find_live(sh, hash, key, nkey, now)
     if h:
         sh.classes[page_of(&s.arena, h).cls].delete_hits += 1
+        steer_delete(sh, hash)
         remove_item(sh, hash, h, item_at(&s.arena, h))
     pthread_mutex_unlock(&sh.lock)
     return STORED if h else NOT_FOUND

@@ -25,6 +25,7 @@ from cacheserver.store.platform cimport (
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
 from cacheserver.store.shard cimport CHUNK_MAX, CLASS_MAX, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_free, slab_sizes
+from cacheserver.store.steer cimport steer_begin
 from cacheserver.store.victim cimport victim_page
 
 cdef enum:
@@ -72,7 +73,10 @@ cdef handle_t room_of_expired(Shard *sh, uint32_t cls) noexcept nogil:
 cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk of this class by evicting from it; 0 if it has nothing to evict."""
     cdef uint32_t tries
-    cdef handle_t h = room_of_expired(sh, cls)
+    cdef handle_t h
+    if sh.learning and sh.learner == NULL and sh.number == 0:
+        steer_begin(sh)
+    h = room_of_expired(sh, cls)
     if h:
         return h
     if sh.since_balance > sh.classes[cls].nchunks // 2 + 16:

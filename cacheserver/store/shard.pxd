@@ -12,6 +12,8 @@ from cacheserver.store.arena cimport Arena
 from cacheserver.store.index cimport Index
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.journal cimport Journal
+from cacheserver.store.learn cimport Learner
+from cacheserver.store.manner cimport Manner
 from cacheserver.store.platform cimport pthread_mutex_t
 
 cdef enum:
@@ -23,13 +25,6 @@ cdef enum:
     HOT = 0                  # on probation
     WARM = 1                 # has proved itself
     SEGMENTS = 2
-
-cdef struct Manner:          # how the segments of a shard's classes are used: see lru
-    uint32_t probation       # percent of a class's items that HOT may hold before eviction takes from it; 0: no HOT
-    uint32_t proof           # reads that take an item from HOT's tail to WARM instead of out: 1 or 2
-    uint32_t rounds          # reads that an item in WARM can save up, each for one more round: 1 to 3
-    bint bump                # a read moves an item of WARM to its head
-    bint ghosts              # what is evicted from HOT is remembered: stored again soon it goes to WARM
 
 cdef struct Segment:
     handle_t head
@@ -61,6 +56,8 @@ cdef struct Shard:
     uint32_t number
     uint32_t now             # store clock of the last operation, seconds
     Manner manner            # may change whenever the lock is held
+    bint learning            # it follows what is learnt
+    Learner *learner         # shard 0's, once it has evicted; NULL = none. Freed with the store
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
     uint32_t drained         # chunks of it looked at, in two passes

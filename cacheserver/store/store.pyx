@@ -12,7 +12,9 @@ from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.journal cimport journal_close
-from cacheserver.store.lru cimport manner_lru, manner_s3fifo
+from cacheserver.store.learn cimport learn_close
+from cacheserver.store.lru cimport manner_filling, manner_lru, manner_s3fifo
+from cacheserver.store.manner cimport Manner
 from cacheserver.store.marks cimport (
     CLAIM_STALE,
     CLAIM_TAKEN,
@@ -60,7 +62,7 @@ from cacheserver.store.reassign cimport (
 )
 from cacheserver.store.receive cimport Reservation, store_commit, store_reserve
 from cacheserver.store.release cimport release_hard, release_pay, release_soft
-from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Manner, Shard, StoreC
+from cacheserver.store.shard cimport CHUNK_MAX, SHARD_MAX, Shard, StoreC
 from cacheserver.store.slab cimport slab_open, slab_sizes
 from cacheserver.store.snapshot cimport store_snapshot
 from cacheserver.store.upkeep cimport upkeep_slice
@@ -106,6 +108,8 @@ cdef bint open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) noexcept n
     sh.number = i
     sh.cas = i
     sh.cas_step = s.nshards
+    sh.learning = True
+    sh.manner = manner_filling()
     slab_open(sh)
     pthread_mutex_init(&sh.lock, NULL)
     return index_open(&sh.index, &s.arena, space, hasher) == 0
@@ -117,6 +121,7 @@ cdef void close_store(StoreC *s) noexcept nogil:
         for i in range(s.nshards):
             index_close(&s.shards[i].index)
             journal_close(&s.shards[i].journal)
+            learn_close(s.shards[i].learner)
         free(s.shards)
         s.shards = NULL
     arena_close(&s.arena)
@@ -154,7 +159,8 @@ cdef class Store:
         self.c.use_cas = cas
         for i in range(shards):
             self.c.shards[i].no_evictions = not evictions
-        self.steer(manner or "s3fifo")
+        if manner is not None:
+            self.steer(manner)
 
     def __dealloc__(self):
         close_store(&self.c)
@@ -239,6 +245,7 @@ cdef class Store:
             for i in range(self.c.nshards):
                 pthread_mutex_lock(&self.c.shards[i].lock)
                 self.c.shards[i].manner = m
+                self.c.shards[i].learning = False
                 pthread_mutex_unlock(&self.c.shards[i].lock)
 
     def flush(self):
