@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.item cimport handle_t
+from cacheserver.store.platform cimport low_bit, match_slots
 
 cdef enum:
     SLOTS = 12
@@ -32,11 +33,13 @@ cdef struct Index:
     uint64_t mask            # of the level: count is in (mask + 1) .. 2 * (mask + 1)
     uint64_t items
     uint64_t ready           # bytes of `buckets` counted as committed
+    uint64_t huge            # bytes of them, from the start, that lie in huge pages
     uint32_t overflow_end    # overflow buckets from here on have never been used
     uint32_t overflow_free   # list of given-back overflow buckets, linked by `more`
     uint32_t overflow_used
     uint64_t overflow_ready  # bytes of `overflow` counted as committed
-    bint releasing           # the tail is being given back to the host: no growth meanwhile
+    bint releasing           # the tail is being given back to the host, or made huge: no growth meanwhile
+    void *mapping            # of which `buckets` is an aligned part
 
 cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
@@ -44,15 +47,28 @@ cdef void index_close(Index *ix) noexcept nogil
 cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil
 cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
 cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
+cdef void index_drop_overflow(Index *ix, Bucket *b, handle_t h) noexcept nogil
 cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) noexcept nogil
 cdef void index_adjust(Index *ix, Arena *a) noexcept nogil
 cdef void index_clear(Index *ix) noexcept nogil
 cdef bint index_sparse(Index *ix) noexcept nogil
 cdef int64_t index_spare(Index *ix) noexcept nogil
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
+cdef bint index_may_join(Index *ix) noexcept nogil
+cdef bint index_join(Index *ix) noexcept nogil
 cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil
 cdef uint64_t index_bytes(Index *ix) noexcept nogil
 
 cdef inline uint64_t index_slot(Index *ix, uint64_t hash) noexcept nogil:
     cdef uint64_t b = hash & (ix.mask << 1 | 1)
     return b if b < ix.count else b & ix.mask
+
+cdef inline void index_drop(Index *ix, Bucket *b, handle_t h) noexcept nogil:
+    """index_remove() for a caller that has the item's bucket already (index_slot()), and takes `items` down itself."""
+    cdef uint32_t hits = match_slots(b.slots, h), i
+    if hits:
+        i = low_bit(hits)
+        b.slots[i] = 0
+        b.tags[i] = 0
+    else:
+        index_drop_overflow(ix, b, h)

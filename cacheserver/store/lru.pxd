@@ -23,6 +23,7 @@ cdef void lru_link(Arena *a, SlabClass *k, handle_t h, Item *it, uint32_t segmen
 cdef void lru_unlink(Arena *a, SlabClass *k, handle_t h, Item *it) noexcept nogil
 cdef void lru_replace(Arena *a, SlabClass *k, Item *it, handle_t moved) noexcept nogil
 cdef void lru_balance(Arena *a, SlabClass *k, uint32_t steps) noexcept nogil
+cdef void lru_join(Arena *a, SlabClass *k, uint32_t segment, handle_t before, handle_t after) noexcept nogil
 cdef uint32_t lru_walk(Arena *a, SlabClass *k, uint32_t segment, lru_isolate isolate, void *context,
                        uint32_t most) noexcept nogil
 
