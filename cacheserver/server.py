@@ -307,13 +307,14 @@ class Server:
         for each in self.listener.sockets:
             self._loop.remove_reader(each.fileno())
 
-    def _upkeep(self, budget_us: int) -> None:
-        self.store.maintain(store_clock(), budget_us)
+    def _upkeep(self, budget_us: int) -> bool:
+        more = self.store.maintain(store_clock(), budget_us)
         self._shrinker.tell_revoked()
         status = self.monitor.status()
         self.store.ceiling = status.ceiling
         self._buffers.follow(status.limit)
         self._buffers.tidy()
+        return more
 
     def _stop(self) -> None:
         self._stopping = True

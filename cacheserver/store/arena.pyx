@@ -293,6 +293,25 @@ cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
     pthread_mutex_unlock(&a.lock)
 
 
+cdef void drop_pages(Arena *a, uint32_t *pages, uint32_t n) noexcept nogil:
+    """Give pages back to the host, neighbours by one call."""
+    cdef uint32_t i, j, page
+    for i in range(1, n):
+        page = pages[i]
+        j = i
+        while j and pages[j - 1] > page:
+            pages[j] = pages[j - 1]
+            j -= 1
+        pages[j] = page
+    i = 0
+    while i < n:
+        j = i + 1
+        while j < n and pages[j] == pages[j - 1] + 1:
+            j += 1
+        drop_space(a.base + (<uint64_t>pages[i] << PAGE_SHIFT), <uint64_t>(j - i) << PAGE_SHIFT)
+        i = j
+
+
 cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil:
     """Give pages of the pool back to the host until `target` bytes are resident no more or only `keep` pages are left.
 
@@ -317,8 +336,8 @@ cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcep
         pthread_mutex_unlock(&a.lock)
         if n == 0:
             break
+        drop_pages(a, batch, n)
         for i in range(n):
-            drop_space(a.base + (<uint64_t>batch[i] << PAGE_SHIFT), PAGE_SIZE)
             if a.pages[batch[i]].side:
                 drop_space(side_of(a, batch[i]), a.pages[batch[i]].side)
         pthread_mutex_lock(&a.lock)

@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.item cimport handle_t
+from cacheserver.store.platform cimport low_bit, match_slots
 
 cdef enum:
     SLOTS = 12
@@ -42,6 +43,7 @@ cdef struct Index:
     uint64_t mask            # of the level: count is in (mask + 1) .. 2 * (mask + 1)
     uint64_t items
     uint64_t ready           # bytes of `buckets` counted as committed
+    uint64_t huge            # bytes of them, from the start, that lie in huge pages
     uint32_t overflow_end    # overflow buckets from here on have never been used
     uint32_t overflow_free   # list of given-back overflow buckets, linked by `more`
     uint32_t overflow_used
@@ -50,7 +52,8 @@ cdef struct Index:
     uint32_t stamp           # what ghosts of now are marked with: 1 to STAMPS, round and round
     Bucket *retired          # overflow buckets of which none was in use: on their way back to the host
     uint64_t retired_bytes   # of them still committed
-    bint releasing           # a thread is giving memory back to the host: no growth meanwhile
+    bint releasing           # a thread is giving memory back to the host, or making it huge: no growth meanwhile
+    void *mapping            # of which `buckets` is an aligned part
 
 cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
@@ -59,6 +62,7 @@ cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, ui
 cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
 cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
 cdef void index_remember(Index *ix, uint64_t hash) noexcept nogil
+cdef void index_drop_overflow(Index *ix, Bucket *b, handle_t h) noexcept nogil
 cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) noexcept nogil
 cdef void index_adjust(Index *ix, Arena *a) noexcept nogil
 cdef void index_clear(Index *ix) noexcept nogil
@@ -67,6 +71,8 @@ cdef int64_t index_spare(Index *ix) noexcept nogil
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
 cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil
 cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil
+cdef bint index_may_join(Index *ix) noexcept nogil
+cdef bint index_join(Index *ix) noexcept nogil
 cdef uint64_t index_bytes(Index *ix) noexcept nogil
 
 cdef inline bint is_item(handle_t h) noexcept nogil:
@@ -75,3 +81,13 @@ cdef inline bint is_item(handle_t h) noexcept nogil:
 cdef inline uint64_t index_slot(Index *ix, uint64_t hash) noexcept nogil:
     cdef uint64_t b = hash & (ix.mask << 1 | 1)
     return b if b < ix.count else b & ix.mask
+
+cdef inline void index_drop(Index *ix, Bucket *b, handle_t h) noexcept nogil:
+    """index_remove() for a caller that has the item's bucket already (index_slot()), and takes `items` down itself."""
+    cdef uint32_t hits = match_slots(b.slots, h), i
+    if hits:
+        i = low_bit(hits)
+        b.slots[i] = 0
+        b.tags[i] = 0
+    else:
+        index_drop_overflow(ix, b, h)

@@ -14,11 +14,23 @@ from cacheserver.store.arena cimport (
     unmap_space,
 )
 from cacheserver.store.item cimport Item, handle_t, item_is, item_key
-from cacheserver.store.platform cimport atomic_add, low_bit, match_tags, prefetch
+from cacheserver.store.platform cimport atomic_add, low_bit, match_slots, match_tags, prefetch
+
+cdef extern from *:
+    """
+    #include <sys/mman.h>
+    #ifndef MADV_COLLAPSE
+    #define MADV_COLLAPSE 25     /* Linux 6.1; older ones refuse it */
+    #endif
+    """
+    enum:
+        MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE
+    int madvise(void *addr, size_t length, int advice) nogil
 
 cdef enum:
     STRIDE = 65536           # bytes taken from the arena at a time
     PIECE = 1048576          # bytes given back to the host by one system call: some 70 us
+    HUGE = 2097152           # bytes of a huge page
     FULL = 8                 # items a bucket, on average, above which one splits
     CROWDED = 16             # ... above which it splits even without leave: chains must stay short
     SPARSE = 3               # ... below which one merges
@@ -43,9 +55,16 @@ cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexce
     while True:
         last = left < 8
         if last:
-            m = <uint64_t>nkey << 56
-            for i in range(<int>left):
-                m |= <uint64_t><uint8_t>key[i] << (8 * i)
+            if left == 0:
+                m = 0
+            elif nkey >= 8:  # what is left is the end of eight bytes that may be read at once
+                memcpy(&m, key + left - 8, 8)
+                m >>= 64 - 8 * left
+            else:
+                m = 0
+                for i in range(<int>left):
+                    m |= <uint64_t><uint8_t>key[i] << (8 * i)
+            m |= <uint64_t>nkey << 56
         else:
             memcpy(&m, key, 8)
         v3 ^= m
@@ -71,7 +90,9 @@ cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) 
     """Reserve twice `address_space` bytes; -1 if the system refuses."""
     memset(ix, 0, sizeof(Index))
     ix.space = address_space // sizeof(Bucket)
-    ix.buckets = <Bucket *>map_space(address_space)
+    ix.mapping = map_space(address_space + HUGE)
+    if ix.mapping != NULL:
+        ix.buckets = <Bucket *>((<uint64_t>ix.mapping + HUGE - 1) // HUGE * HUGE)
     ix.overflow = <Bucket *>map_space(address_space)
     ix.hasher = hasher
     ix.count = LEAST
@@ -84,10 +105,10 @@ cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) 
 
 
 cdef void index_close(Index *ix) noexcept nogil:
-    unmap_space(ix.buckets, ix.space * sizeof(Bucket))
+    unmap_space(ix.mapping, ix.space * sizeof(Bucket) + HUGE)
     unmap_space(ix.overflow, ix.space * sizeof(Bucket))
     unmap_space(ix.retired, ix.space * sizeof(Bucket))
-    ix.buckets = ix.overflow = ix.retired = NULL
+    ix.mapping = ix.buckets = ix.overflow = ix.retired = NULL
 
 
 cdef uint64_t index_bytes(Index *ix) noexcept nogil:
@@ -263,6 +284,22 @@ cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept 
         b = &ix.overflow[b.more]
 
 
+cdef void index_drop_overflow(Index *ix, Bucket *b, handle_t h) noexcept nogil:
+    """The rest of index_drop(): the item is not in the bucket itself."""
+    cdef Bucket *before = b
+    cdef uint32_t hits, i
+    while before.more:
+        b = &ix.overflow[before.more]
+        hits = match_slots(b.slots, h)
+        if hits:
+            i = low_bit(hits)
+            b.slots[i] = 0
+            b.tags[i] = 0
+            unlink_empty(ix, before, b)
+            return
+        before = b
+
+
 cdef void unlink_empty(Index *ix, Bucket *before, Bucket *b) noexcept nogil:
     """Give an overflow bucket back, with the ghosts in it, when its last item has gone."""
     cdef uint32_t i, n = before.more
@@ -418,6 +455,8 @@ cdef void index_clear(Index *ix) noexcept nogil:
 cdef int64_t index_spare(Index *ix) noexcept nogil:
     """Bytes behind the last bucket that index_release() would give back."""
     cdef uint64_t need = (ix.count * sizeof(Bucket) + STRIDE - 1) // STRIDE * STRIDE
+    if need < ix.huge:       # of a huge page the host takes nothing back but the whole
+        need = (need + HUGE - 1) // HUGE * HUGE
     return <int64_t>(ix.ready - need) if ix.ready > need else 0
 
 
@@ -429,8 +468,13 @@ cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
     cdef int64_t n = index_spare(ix)
     if n:
         n = n if n < PIECE else PIECE
+        if ix.ready - n < ix.huge:
+            n = ix.ready - (ix.ready - n) // HUGE * HUGE
         ix.ready -= n
         drop_space(<char *>ix.buckets + ix.ready, n)
+        if ix.ready < ix.huge:
+            madvise(<char *>ix.buckets + ix.ready, ix.huge - ix.ready, MADV_NOHUGEPAGE)
+            ix.huge = ix.ready
     elif ix.retired != NULL:
         n = ix.retired_bytes if ix.retired_bytes < PIECE else PIECE
         ix.retired_bytes -= n
@@ -440,3 +484,24 @@ cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
             ix.retired = NULL
     arena_give_back(a, n)
     return n
+
+
+cdef bint index_may_join(Index *ix) noexcept nogil:
+    """Whether there are buckets for one more huge page, all of them in use. Lock held."""
+    return not ix.releasing and ix.huge + HUGE <= ix.count * sizeof(Bucket)
+
+
+cdef bint index_join(Index *ix) noexcept nogil:
+    """Put the next 2 MiB of buckets in one huge page; False if the system does not.
+
+    A lookup goes to a bucket at random, and on pages of 4 KiB the translation of its address takes longer than the fetch.
+    Only what is resident as a whole is joined, so the host charges nothing for it. A system call that copies 2 MiB: the lock
+    is not held; the caller has set `releasing` under it, and clears it afterwards under it.
+    """
+    cdef char *at = <char *>ix.buckets + ix.huge
+    madvise(at, HUGE, MADV_HUGEPAGE)
+    if madvise(at, HUGE, MADV_COLLAPSE) != 0:
+        madvise(at, HUGE, MADV_NOHUGEPAGE)
+        return False
+    ix.huge += HUGE
+    return True

@@ -17,7 +17,7 @@ from libc.stdint cimport uint32_t
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.item cimport FETCHED, READS_MAX, SEGMENT, SEGMENT_SHIFT, Item, handle_t
 from cacheserver.store.manner cimport Manner
-from cacheserver.store.shard cimport HOT, WARM, Shard, SlabClass
+from cacheserver.store.shard cimport WARM, Shard, SlabClass
 
 cdef enum LruStatus:         # what a callback of lru_walk() did with an item, after the kernel's list_lru
     LRU_REMOVED              # it is gone (the callback removed it)
@@ -39,6 +39,7 @@ cdef void lru_bump(Shard *sh, handle_t h, Item *it) noexcept nogil
 cdef uint32_t lru_victims(Shard *sh, SlabClass *k) noexcept nogil
 cdef handle_t lru_coldest(Arena *a, SlabClass *k) noexcept nogil
 cdef bint lru_earned(const Manner *m, Item *it) noexcept nogil
+cdef void lru_join(Arena *a, SlabClass *k, uint32_t segment, handle_t before, handle_t after) noexcept nogil
 cdef uint32_t lru_walk(Arena *a, SlabClass *k, uint32_t segment, lru_isolate isolate, void *context,
                        uint32_t most) noexcept nogil
 

@@ -70,6 +70,19 @@ cdef void lru_unlink(Arena *a, SlabClass *k, handle_t h, Item *it) noexcept nogi
     s.count -= 1
 
 
+cdef void lru_join(Arena *a, SlabClass *k, uint32_t segment, handle_t before, handle_t after) noexcept nogil:
+    """What lay between two items of a segment (0: its end) is gone; the caller takes `count` down for it."""
+    cdef Segment *s = &k.segments[segment]
+    if before:
+        item_at(a, before).next = after
+    else:
+        s.head = after
+    if after:
+        item_at(a, after).prev = before
+    else:
+        s.tail = before
+
+
 cdef void lru_replace(Arena *a, SlabClass *k, Item *it, handle_t moved) noexcept nogil:
     """The item has been copied to chunk `moved`: its neighbours must point there."""
     cdef Segment *s = &k.segments[lru_segment(it)]

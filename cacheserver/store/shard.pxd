@@ -26,6 +26,29 @@ cdef enum:
     WARM = 1                 # has proved itself
     SEGMENTS = 2
 
+cdef enum:
+    CLASS_WORDS = 5          # of a set of classes, one bit each
+
+cdef enum DrainHow:
+    DRAIN_FORCED             # what finds no hole takes the place of another item, or goes: the page is wanted
+    DRAIN_RESCUE             # what is cold goes; the rest moves to holes, which are made of what is cold elsewhere
+    DRAIN_COMPACT            # everything moves to holes that are there
+
+cdef enum:
+    SAMPLE = 256             # items of a shard whose coldness stands for that of all
+
+cdef struct Rescue:          # how a shard pays soft debt; see rescue
+    uint32_t sample[256]     # coldness of items at random, while they are being gathered
+    uint32_t sampled
+    uint32_t bound           # items at least as cold as this go
+    uint32_t emptied         # pages since the sample was taken
+    uint32_t misses          # searches for a page since one was emptied
+    int64_t ask              # the ask that the sample was taken for
+    uint32_t page            # where the search for cold items goes on
+    uint32_t chunk
+    uint32_t passed          # pages passed since one was found
+    uint64_t dry[5]          # classes that had none left
+
 cdef struct Segment:
     handle_t head
     handle_t tail
@@ -38,6 +61,7 @@ cdef struct SlabClass:
     uint32_t open            # first page with a chunk to give, 0 = none
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
+    uint64_t surplus         # free chunks when compact last looked
     Segment segments[2]
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
@@ -60,8 +84,12 @@ cdef struct Shard:
     Learner *learner         # shard 0's, once it has evicted; NULL = none. Freed with the store
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
-    uint32_t drained         # chunks of it looked at, in two passes
-    uint32_t turn            # page a search of the page table goes on with
+    uint32_t drained         # chunks of it that are done with
+    DrainHow how
+    uint32_t dice            # state of the sequence that picks pages and chunks at random
+    Rescue rescue
+    uint64_t thin[5]         # classes that are being compacted
+    uint32_t looked          # store clock, seconds: when compact last looked for such
     uint32_t since_balance   # evictions since the last look at the balance between classes
     uint64_t cas
     uint64_t cas_step
@@ -84,6 +112,7 @@ cdef struct StoreC:
     bint use_cas
     int64_t reserved         # bytes of values being received; atomic
     int64_t debt             # bytes a soft shrink still owes; atomic
+    int64_t asks             # times the debt was raised; atomic
     int64_t ceiling          # bytes the host would let the store grow to, 0 = not known; atomic
     int64_t revoked          # reservations were revoked since the engine last looked; atomic flag
     int64_t flush_at         # store clock, seconds: a delayed flush; 0 = none; atomic
@@ -94,6 +123,8 @@ cdef struct StoreC:
     uint64_t crawls          # rounds it has begun
     uint64_t upkeeps         # times the store was maintained
     uint32_t turn            # shard the next shrink begins with
+    uint32_t upkeep_turn     # shard that is being compacted
+    uint64_t join_from       # `upkeeps` before which no huge page is asked for
 
 cdef inline Shard *shard_of(StoreC *s, uint64_t hash) noexcept nogil:
     return &s.shards[(hash >> 44) & (s.nshards - 1)]

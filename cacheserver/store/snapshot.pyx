@@ -10,7 +10,6 @@ from cacheserver.store.arena cimport (
     PAGE_FREE,
     PAGE_RUN,
     PAGE_SHIFT,
-    PAGE_SIZE,
     PAGE_SLAB,
     Arena,
     Page,

@@ -54,8 +54,11 @@ class Store:
     def pay(self, budget_us: int = 1000) -> int:
         """Pay soft debt for about `budget_us` microseconds; returns the bytes still owed."""
 
-    def maintain(self, now: int, budget_us: int = 1000) -> None:
-        """Free what has expired and surplus empty pages. One thread at a time."""
+    def maintain(self, now: int, budget_us: int = 1000) -> bool:
+        """Free what has expired, holes and surplus empty pages, for about `budget_us` microseconds. One thread at a time.
+
+        True: there is more to do, so come back sooner than usual.
+        """
 
     def ledger(self) -> tuple[int, int]:
         """(bytes resident, index included; bytes granted that the host has not charged yet)."""

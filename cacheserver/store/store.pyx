@@ -213,10 +213,12 @@ cdef class Store:
         return owed
 
     def maintain(self, uint32_t now, int64_t budget_us=1000):
+        cdef bint more
         with nogil:
             store_tick(&self.c, now)
-            upkeep_slice(&self.c, now, budget_us * 1000)
+            more = upkeep_slice(&self.c, now, budget_us * 1000)
             arena_wake(&self.c.arena)
+        return more
 
     def ledger(self):
         cdef int64_t untouched = atomic_get(&self.c.arena.untouched)
