@@ -24,15 +24,17 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
+zstandard: Any
 try:
-    import zstandard  # type: ignore[import-not-found, unused-ignore]
+    import zstandard  # type: ignore[import-not-found, no-redef, unused-ignore]
 except ModuleNotFoundError:
     zstandard = None
 
 BLOCK = 1 << 16  # requests that are handed on at once
 FORMS = ("int32", "int64", "lines", "arc", "sized")
+PACKED = 1 << 14  # bytes unpacked at a time
 LONGEST_LINE = 4096  # bytes; what is longer is no trace
 COLUMNS = {1: "lines", 3: "sized", 4: "arc"}
 TEXT = frozenset(b"0123456789 \t\r\n.-*")
@@ -136,13 +138,44 @@ def _zstd(path: Path) -> Iterator[BinaryIO]:
     if zstandard is not None:
         with path.open("rb") as packed:
             try:
-                yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(packed), BLOCK)
+                yield io.BufferedReader(_Frames(packed), BLOCK)
             except zstandard.ZstdError as error:
                 raise TraceError(f"cannot be unpacked: {error}") from None
     elif program is not None:
         yield from _piped([program, "-dcq", "--", str(path)])
     else:
         raise TraceError("unpacking needs zstandard: pip install zstandard, or install the program zstd")
+
+
+class _Frames(io.RawIOBase):
+    """What zstandard makes of a file; its own reader takes a file that ends too early for one that ends."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._frame: Any = None  # being unpacked; None between two frames
+        self._ahead = b""  # packed, of the next frame
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._ahead or self._packed.read(PACKED)
+            self._ahead = b""
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the file ends before its data")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(data)
+            if self._frame.eof:
+                self._ahead = self._frame.unused_data
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
 
 
 def _piped(argv: list[str]) -> Iterator[BinaryIO]:
