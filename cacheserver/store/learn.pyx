@@ -39,6 +39,7 @@ cdef Manner learn_manner(uint32_t candidate) noexcept nogil:
     m.rounds = READS_MAX
     m.bump = candidate == LRU
     m.ghosts = candidate != LRU
+    m.fills = True
     return m
 
 
