@@ -1,4 +1,4 @@
-"""A store evicts by what it has learnt: beside one that is plain LRU, over streams that suit one or the other."""
+"""A store evicts by what it has learnt: beside plain LRU, over streams that suit one or the other."""
 
 from __future__ import annotations
 
