@@ -4,7 +4,7 @@ over the same sample of the keys.
 
 A key is sampled by bits of its hash, one in 2**rate, and a trial's cache is smaller than the real one by the same factor:
 so it meets the same pattern at its own scale, and holds SIZE_MAX items at most. Rate 0, all keys, is for small caches.
-Every sampled read goes to all trials; what they hit, decayed over the last tens of trial sizes of reads, is their score.
+Every sampled read goes to all trials; what they hit, decayed over reads of some ten times its size, is their score.
 The choice changes to the one that leads clearly: by LEAD of the reads and more than chance would have it.
 
 Knows: hashes, manners, how many items the real cache holds. Must not know: items, locks, shards, who follows the choice.

@@ -16,6 +16,7 @@ cdef Manner manner_lru() noexcept nogil:
     m.rounds = 1
     m.bump = True
     m.ghosts = False
+    m.fills = False
     return m
 
 
@@ -27,6 +28,7 @@ cdef Manner manner_s3fifo() noexcept nogil:
     m.rounds = READS_MAX
     m.bump = False
     m.ghosts = True
+    m.fills = False
     return m
 
 
@@ -39,6 +41,7 @@ cdef Manner manner_filling() noexcept nogil:
     m.rounds = READS_MAX
     m.bump = False
     m.ghosts = False
+    m.fills = False
     return m
 
 

@@ -11,11 +11,12 @@ cdef struct Manner:          # how the segments of a shard's classes are used: s
     uint32_t rounds          # reads that an item in WARM can save up, each for one more round: 1 to 3
     bint bump                # a read moves an item of WARM to its head
     bint ghosts              # what is evicted from HOT is remembered: stored again soon it goes to WARM
+    bint fills               # new items go to WARM as long as it is clearly short of its share
 
 cdef inline bint manner_short(const Manner *m, uint64_t warm, uint64_t all_items) noexcept nogil:
-    """Whether WARM holds clearly fewer of `all_items` than are its due, so that new items are let in there.
+    """Whether WARM holds clearly fewer of `all_items` than are its due, and new items are to be let in there.
 
-    HOT, which is larger than its share then, gives what is evicted; without this WARM would get back what it has lost to
+    HOT, which is larger than its share then, gives what is evicted. Without this WARM would get back what it has lost to
     deletions, or to a manner with more probation, only as items prove themselves, and in a loop none does.
     """
-    return (warm + 2) * 100 < (99 - m.probation - m.probation // 4) * all_items
+    return m.fills and (warm + 2) * 100 < (99 - m.probation - m.probation // 4) * all_items

@@ -1,4 +1,4 @@
-"""The learner: what it chooses for streams whose best manner is known, and what it does as the cache changes its size."""
+"""The learner: what it chooses where the best is known, and what it does as the cache changes its size."""
 
 from __future__ import annotations
 
