@@ -18,6 +18,7 @@ from cacheserver.store.arena cimport (
 from cacheserver.store.classes cimport tail_age
 from cacheserver.store.index cimport index_bytes
 from cacheserver.store.item cimport handle_t
+from cacheserver.store.learn cimport learn_bytes
 from cacheserver.store.platform cimport atomic_get, observe, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport HOT, SEGMENTS, WARM, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_sizes
@@ -41,6 +42,7 @@ cdef struct Sum:
     uint64_t no_memory, index_bytes, buckets, pages, draining
     uint64_t pool_touched    # bytes
     uint64_t table_bytes
+    uint64_t learner_bytes
 
 
 cdef uint32_t segment_age(Shard *sh, SlabClass *k, uint32_t segment) noexcept nogil:
@@ -124,6 +126,7 @@ cdef void add_shard(Sum *sum, Shard *sh) noexcept nogil:
     sum.pages += sh.pages
     sum.draining += sh.draining != 0
     sum.table_bytes += sizeof(Shard)
+    sum.learner_bytes += learn_bytes() if sh.learner != NULL else 0
 
 
 cdef dict class_bytes(ClassSum *c, bint runs):
@@ -199,14 +202,14 @@ cdef dict store_bytes(StoreC *s, Sum *of, classes):
     pool = <int64_t>s.arena.npool << PAGE_SHIFT
     side = atomic_get(&s.arena.side_bytes)
     return {
-        "bytes_committed": of.index_bytes + pool + side + of.table_bytes
+        "bytes_committed": of.index_bytes + pool + side + of.learner_bytes + of.table_bytes
         + sum(c["bytes_committed"] - c["bytes_meta"] for c in classes),
         "bytes_untouched": max(0, pool - <int64_t>of.pool_touched) + sum(c["bytes_untouched"] for c in classes),
         "bytes_live": sum(c["bytes_live"] for c in classes),
         "bytes_loose": sum(c["bytes_loose"] for c in classes),
         "bytes_free": pool + sum(c["bytes_free"] for c in classes),
         "bytes_pool": pool,
-        "bytes_meta": of.index_bytes + side + of.table_bytes,
+        "bytes_meta": of.index_bytes + side + of.learner_bytes + of.table_bytes,
         "bytes_side": side,
         "bytes_table": of.table_bytes,
     }
