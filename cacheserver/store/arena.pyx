@@ -14,6 +14,7 @@ from cacheserver.store.platform cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from cacheserver.store.poison cimport poison, unpoison
 
 cdef extern from "<sys/mman.h>" nogil:
     enum:
@@ -73,6 +74,7 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
         return -1
     a.taken[0] = 1           # page 0 is never used: handle 0 means "none"
     a.high = 1
+    poison(a.base, PAGE_SIZE)
     a.capacity = capacity
     a.allowance = <int64_t>1 << 62
     a.wake_fd = -1
@@ -82,6 +84,7 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
 
 cdef void arena_close(Arena *a) noexcept nogil:
     cdef uint64_t npages = a.npages
+    unpoison(a.base, <uint64_t>a.high << PAGE_SHIFT)
     unmap_space(a.base, npages << PAGE_SHIFT)
     unmap_space(a.pages, npages * sizeof(Page))
     unmap_space(a.taken, (npages + 63) // 64 * 8)
@@ -200,6 +203,7 @@ cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil:
     if page:
         mark(a, page, True)
         a.pages[page].touched = 0
+        poison(a.base + (<uint64_t>page << PAGE_SHIFT), PAGE_SIZE)
     pthread_mutex_unlock(&a.lock)
     if page == 0:
         hand_in(a, PAGE_SIZE)
@@ -228,6 +232,7 @@ cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nog
             mark(a, page + i, True)
             a.pages[page + i].state = PAGE_TAIL
             a.pages[page + i].touched = 0
+            poison(a.base + (<uint64_t>(page + i) << PAGE_SHIFT), PAGE_SIZE)
     pthread_mutex_unlock(&a.lock)
     if page == 0:
         hand_in(a, whole)
@@ -246,6 +251,7 @@ cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept n
 
 cdef void push_pool(Arena *a, uint32_t page) noexcept nogil:
     a.pages[page].state = PAGE_FREE
+    poison(a.base + (<uint64_t>page << PAGE_SHIFT), PAGE_SIZE)
     a.pages[page].next = a.pool
     a.pool = page
     a.npool += 1

@@ -13,6 +13,7 @@ from cacheserver.store.item cimport (
 from cacheserver.store.link cimport hash_of
 from cacheserver.store.lru cimport lru_link, lru_replace, lru_unlink
 from cacheserver.store.platform cimport prefetch
+from cacheserver.store.poison cimport unpoison
 from cacheserver.store.rebalance cimport NOBODY
 from cacheserver.store.shard cimport COLD, WARM, Shard, SlabClass
 from cacheserver.store.slab cimport slab_alloc, slab_close_page, slab_free, slab_owns, slab_reopen_page
@@ -40,6 +41,7 @@ cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item 
     if moved == 0:
         return False
     copy = item_at(sh.arena, moved)
+    unpoison(copy, item_bytes(it))
     memcpy(copy, it, item_bytes(it))
     index_replace(&sh.index, hash, h, moved)
     lru_replace(sh.arena, k, copy, moved)

@@ -26,6 +26,7 @@ from cacheserver.store.arena cimport (
 )
 from cacheserver.store.item cimport FREE, Item, handle_t, item_bytes
 from cacheserver.store.platform cimport atomic_add, observe, publish
+from cacheserver.store.poison cimport poison_free
 from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass
 
 cdef SlabSizes sizes
@@ -217,6 +218,7 @@ cdef void slab_free(Shard *sh, handle_t h) noexcept nogil:
     it.bits = FREE
     it.next = p.free_head
     p.free_head = (h & CHUNK_MASK) + 1
+    poison_free(it, p.chunk_size)
     if p.used == 0 and p.state == PAGE_SLAB:
         slab_give_page(sh, page)
 

@@ -8,6 +8,7 @@ import os
 
 from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
 from cacheserver.store.arithmetic cimport store_arith
+from cacheserver.store.audit cimport audit_resident, audit_store
 from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
@@ -48,6 +49,7 @@ from cacheserver.store.operations cimport (
     store_touch,
 )
 from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init
+from cacheserver.store.poison cimport poison_is_on
 from cacheserver.store.reassign cimport (
     REASSIGN_BAD_CLASS,
     REASSIGN_BUSY,
@@ -226,6 +228,19 @@ cdef class Store:
 
     def snapshot(self):
         return store_snapshot(&self.c)
+
+    def audit(self):
+        return audit_store(&self.c)
+
+    def resident(self):
+        cdef int64_t nbytes
+        with nogil:
+            nbytes = audit_resident(&self.c)
+        return nbytes
+
+    @property
+    def poisons(self):
+        return poison_is_on()
 
     def flush(self):
         with nogil:
