@@ -20,6 +20,7 @@ cdef enum:
     CHUNK_MASK = 16383
     MIN_CHUNK = 64
     OS_PAGE = 4096
+    TOUCHED_WORDS = 4        # 64 OS pages each
     LARGE_CHUNKS = 64        # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
 
 cdef enum PageState:
@@ -39,7 +40,7 @@ cdef struct Page:
     uint32_t free_head       # first free chunk + 1
     uint32_t next            # neighbours in the class's list of open pages, or in the pool
     uint32_t prev
-    uint32_t touched         # bytes from the start that may be resident
+    uint32_t touched         # bytes that may be resident; PAGE_RUN: of the whole run, from its start on
     uint32_t min_exp         # store clock: no item here expires earlier
     uint32_t run             # PAGE_RUN: how many pages
     uint32_t pins            # items here that are pinned or being received
@@ -51,7 +52,7 @@ cdef struct Arena:
     char *base
     Page *pages
     uint64_t *taken          # one bit a page: not ABSENT
-    uint8_t *chunk_touched   # LARGE_CHUNKS bytes a page: OS pages touched of each chunk, where chunks are large
+    uint64_t *touched        # TOUCHED_WORDS a page: one bit for each OS page that may be resident, but in runs
     uint32_t npages
     uint32_t high            # pages from here on have never been taken
     uint32_t hint            # no absent page lies below this word of `taken`
@@ -86,6 +87,7 @@ cdef void arena_wake(Arena *a) noexcept nogil
 cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil
 cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nogil
 cdef void arena_put_page(Arena *a, uint32_t page) noexcept nogil
+cdef void arena_touch(Arena *a, uint32_t page, uint32_t begin, uint32_t end) noexcept nogil
 cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil

@@ -5,7 +5,7 @@ from libc.string cimport memset
 
 from cacheserver.store.arena cimport (
     CHUNK_BITS, OS_PAGE, PAGE_ABSENT, PAGE_DRAINING, PAGE_FREE, PAGE_LEAVING, PAGE_RUN, PAGE_SHIFT, PAGE_SIZE, PAGE_SLAB,
-    PAGE_TAIL, Arena, Page, item_at, page_of,
+    PAGE_TAIL, TOUCHED_WORDS, Arena, Page, item_at, page_of,
 )
 from cacheserver.store.findings cimport Audit, Count, expect, report
 from cacheserver.store.index cimport index_find
@@ -13,6 +13,7 @@ from cacheserver.store.item cimport (
     FREE, LIVE, LOOSE, SEGMENT, SEGMENT_SHIFT, STATE, Item, handle_t, item_bytes, item_key,
 )
 from cacheserver.store.link cimport hash_of
+from cacheserver.store.platform cimport bit_count
 from cacheserver.store.shard cimport SEGMENTS, Shard, SlabClass, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_sizes
 
@@ -84,6 +85,14 @@ cdef void check_free_list(Audit *t, uint32_t page) noexcept nogil:
     expect(t, "page {2}: {0} chunks on its free list, {1} free by its counts", n, p.bump - p.used, page)
 
 
+cdef void check_touched(Audit *t, uint32_t page) noexcept nogil:
+    cdef uint32_t i, n = 0
+    for i in range(TOUCHED_WORDS):
+        n += bit_count(t.s.arena.touched[<uint64_t>page * TOUCHED_WORDS + i])
+    expect(t, "page {2}: {0} bytes of it are marked as touched, its count says {1}", n * OS_PAGE,
+           t.s.arena.pages[page].touched, page)
+
+
 cdef void check_slab(Audit *t, uint32_t page) noexcept nogil:
     cdef Page *p = &t.s.arena.pages[page]
     cdef Shard *sh = &t.s.shards[p.shard]
@@ -97,8 +106,7 @@ cdef void check_slab(Audit *t, uint32_t page) noexcept nogil:
         return
     sum.class_pages[p.cls] += 1
     sum.used[p.cls] += p.used
-    if p.touched > PAGE_SIZE:
-        report(t, "page {}: {} bytes of it are touched", page, p.touched)
+    check_touched(t, page)
     if p.state == PAGE_DRAINING:
         sum.draining += 1
         if sh.draining != page:
@@ -169,6 +177,7 @@ cdef void recount_pages(Audit *t) noexcept nogil:
             t.pooled += 1
             t.committed += PAGE_SIZE
             t.untouched += PAGE_SIZE - <int64_t>a.pages[page].touched
+            check_touched(t, page)
         elif state == PAGE_LEAVING:
             report(t, "page {}: is on its way back to the host", page)
         elif state != PAGE_ABSENT:
