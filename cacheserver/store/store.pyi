@@ -78,7 +78,7 @@ class Store:
         """
 
     def resident(self) -> int:
-        """Bytes of items' pages and indexes in memory, by the kernel's word; ledger() says what it should be."""
+        """Bytes of pages and indexes in memory, by the kernel's word; ledger() says what it should be."""
 
     @property
     def poisons(self) -> bool:

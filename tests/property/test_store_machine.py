@@ -1,9 +1,9 @@
-"""Everything that moves memory, in random order: nothing is lost that was not evicted, and the books are right each time.
+"""Everything that moves memory, in random order: nothing is lost that was not evicted, and the books are right.
 
-The commands and their answers are `tests.property.test_store_model`'s; here come values in pieces, pins, growth of the
-index, grants, shrinks, moved pages and walks. After each step the store is counted again from its chunks, its ledger is
-compared with what the kernel says (mincore() over the arena and the indexes: the process's size would count the
-interpreter, too), and every key that is gone must be an eviction more in its counters.
+The commands and their answers are `tests.property.test_store_model`'s; here come values in pieces, pins, growth
+of the index, grants, shrinks, moved pages and walks. After each step the store is counted again from its chunks,
+its ledger is compared with what the kernel says (mincore() over the arena and the indexes: the process's size
+would count the interpreter, too), and every key that is gone must be an eviction more in its counters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from cacheserver.store.holding import Pinned, Receiving
-from cacheserver.store.store import Store
 from cacheserver.walk import Walk
 from tests.property.test_store_model import KEYS, MAX_ITEM, Entry, StoreModel
 
@@ -52,12 +51,12 @@ class Model(dict[bytes, Entry]):
 class Upload:
     """A value that is being received, and what it will be."""
 
-    def __init__(self, key: bytes, value: bytes, receiving: Receiving) -> None:
-        self.key, self.value, self.receiving = key, value, receiving
+    def __init__(self, key: bytes, entry: Entry, receiving: Receiving) -> None:
+        self.key, self.entry, self.receiving = key, entry, receiving
 
     def write(self, nbytes: int, now: int) -> None:
-        at = len(self.value) - self.receiving.missing
-        self.receiving.write(self.value[at : at + nbytes], now)
+        at = len(self.entry.value) - self.receiving.missing
+        self.receiving.write(self.entry.value[at : at + nbytes], now)
 
 
 def dumped(text: bytes) -> Iterable[bytes]:
@@ -66,7 +65,7 @@ def dumped(text: bytes) -> Iterable[bytes]:
 
 
 class StoreMachine(StoreModel):
-    """`lossy`: see StoreModel. `lost` counts what is gone without a command, and without its time being up."""
+    """`lossy`: see StoreModel. `lost` counts what is gone without a command before its time was up."""
 
     @initialize(lossy=st.booleans(), calm=st.booleans(), shards=st.sampled_from([1, 1, 4]))
     def begin(self, lossy: bool, calm: bool, shards: int) -> None:
@@ -114,7 +113,7 @@ class StoreMachine(StoreModel):
         return set(keys)
 
     def look(self) -> None:
-        """Compare the keys that are there with those that should be, and forget what the store has evicted."""
+        """Compare the keys that are there with those that should be; forget what the store has evicted."""
         self.expire()
         present = self.present()
         assert present <= self.model.keys(), "a key is back"
@@ -141,11 +140,11 @@ class StoreMachine(StoreModel):
         value = (b"%d." % self.step * (size // 2 + 1))[:size]
         exptime = self.now + ttl if ttl else 0
         try:
-            upload = Upload(key, value, Receiving(self.store, key, size, flags, exptime, self.now))
+            receiving = Receiving(self.store, key, size, flags, exptime, self.now)
         except MemoryError:
             assert self.lossy
             return
-        upload.flags, upload.exptime = flags, exptime  # type: ignore[attr-defined]
+        upload = Upload(key, Entry(value, flags, exptime), receiving)
         upload.write(int(size * part), self.now)
         self.uploads.append(upload)
 
@@ -167,10 +166,8 @@ class StoreMachine(StoreModel):
         assert got == ("NO_MEMORY" if revoked else wanted)
         if got != "STORED":
             return
-        exptime: int = upload.exptime  # type: ignore[attr-defined]
-        self.model[upload.key] = Entry(upload.value, upload.flags, exptime)  # type: ignore[attr-defined]
-        if exptime and exptime <= self.now:
-            del self.model[upload.key]
+        self.model[upload.key] = upload.entry
+        self.expire()
 
     @precondition(lambda self: self.uploads)
     @rule(which=st.integers(0, HELD - 1))
@@ -335,7 +332,7 @@ class StoreMachine(StoreModel):
 
     @invariant()
     def ledger_is_right(self) -> None:
-        """Within 2 %, and what the ledger counts coarsely: the index by 64 KiB, pages by the chunk that is in use."""
+        """Within 2 %, but for what the ledger counts coarsely: indexes by 64 KiB, pages by the chunk."""
         if not hasattr(self, "store"):
             return
         resident, (ledger, untouched) = self.store.resident(), self.store.ledger()

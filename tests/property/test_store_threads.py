@@ -1,5 +1,6 @@
-"""The store used by several threads while its memory is asked for: every value says whose it is, and the books are right
-when they are done. (`tests.soak` does the same over sockets, for longer.)
+"""The store used by several threads while its memory is asked for: values say whose they are, the books are right.
+
+`tests.soak` does the same over sockets, for longer.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class User(threading.Thread):
         turns = (self._put, self._put, self._get, self._get, self._get, self._receive, self._pin, self._rest)
         try:
             while time.monotonic() < self._until:
-                self._dice.choice(turns)(b"key%d" % int(self._dice.paretovariate(0.3) % KEYS), 1)
+                self._dice.choice(turns)(b"key%d" % int(self._dice.paretovariate(0.3) % KEYS))
                 self.operations += 1
         except BaseException as error:
             self.error = error
@@ -67,17 +68,17 @@ class User(threading.Thread):
         self._version += 1
         return value_of(key, self._version, self._dice.choice(SIZES))
 
-    def _put(self, key: bytes, now: int) -> None:
+    def _put(self, key: bytes) -> None:
         mode = self._dice.choice(("set", "set", "set", "add", "replace"))
         self._store.put(mode, key, self._value(key), exptime=self._dice.choice((0, 0, 2, 4)), now=tell())
 
-    def _get(self, key: bytes, now: int) -> None:
+    def _get(self, key: bytes) -> None:
         got = self._store.get(key, tell())
         if got is not None:
             self.hits += 1
             check(key, got[0])
 
-    def _receive(self, key: bytes, now: int) -> None:
+    def _receive(self, key: bytes) -> None:
         """Begin a value, or go on with one."""
         if len(self._uploads) < 3:
             value = self._value(key)
@@ -97,7 +98,7 @@ class User(threading.Thread):
             receiving.commit(self._dice.choice(("set", "add")), now=tell())
         del self._uploads[at]
 
-    def _pin(self, key: bytes, now: int) -> None:
+    def _pin(self, key: bytes) -> None:
         """Hold a value for a while, and see that it stays."""
         try:
             pinned = Pinned(self._store, key, tell())
@@ -109,7 +110,7 @@ class User(threading.Thread):
             check(key, value)
             assert pinned.value == value
 
-    def _rest(self, key: bytes, now: int) -> None:
+    def _rest(self, key: bytes) -> None:
         what = self._dice.randrange(6)
         if what == 0:
             self._store.delete(key, tell())
