@@ -4,7 +4,8 @@ class Receiving:
     """Room in a store for a value that arrives in pieces: write(), then commit() or abandon(), once.
 
     nbytes: of the whole value. Times are seconds of the store's clock, exptime 0 = never. Raises MemoryError
-    with TOO_LARGE or NO_MEMORY where there is no room. One that is collected is abandoned. One thread at a time.
+    with TOO_LARGE or NO_MEMORY where there is no room. One that is collected is abandoned.
+    One thread at a time.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Everything that moves memory, in random order: nothing is lost that was not evicted, and the books are right.
+"""Everything that moves memory, in random order: what is lost was evicted, and the books are always right.
 
-The commands and their answers are `tests.property.test_store_model`'s; here come values in pieces, pins, growth
-of the index, grants, shrinks, moved pages and walks. After each step the store is counted again from its chunks,
-its ledger is compared with what the kernel says (mincore() over the arena and the indexes: the process's size
+The commands and their answers are `tests.property.test_store_model`'s; here come values in pieces, pins, the
+index's growth, grants, shrinks, moved pages and walks. After each step the store is counted again from its
+chunks, its ledger is compared with what the kernel says (mincore() over arena and indexes: the process's size
 would count the interpreter, too), and every key that is gone must be an eviction more in its counters.
 """
 

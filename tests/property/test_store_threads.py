@@ -1,4 +1,4 @@
-"""The store used by several threads while its memory is asked for: values say whose they are, the books are right.
+"""The store used by several threads while its memory is asked for: values are whole, the books are right.
 
 `tests.soak` does the same over sockets, for longer.
 """
