@@ -39,11 +39,14 @@ cdef class Receiving:
         return self.r.nbytes - self.r.received if self.r.item != NULL else 0
 
     def write(self, bytes data, uint32_t now=1):
-        if self.r.item == NULL or <uint64_t>len(data) > self.r.nbytes - self.r.received:
+        cdef const char *more = data
+        cdef uint32_t n = len(data)
+        if self.r.item == NULL or n > self.r.nbytes - self.r.received:
             raise ValueError(f"{len(data)} bytes are more than are missing")
-        memcpy(self.r.value + self.r.received, <const char *>data, len(data))
-        self.r.received += <uint32_t>len(data)
-        store_progress(&self.store.c, &self.r, now)
+        with nogil:
+            memcpy(self.r.value + self.r.received, more, n)
+            self.r.received += n
+            store_progress(&self.store.c, &self.r, now)
 
     def commit(self, str mode="set", uint64_t cas=0, uint32_t now=1):
         cdef Put put

@@ -201,13 +201,13 @@ cdef void slab_close_page(Shard *sh, uint32_t page) noexcept nogil:
     cdef Page *p = &sh.arena.pages[page]
     if p.free_head or p.bump < p.nchunks:
         unlink_open(sh, &sh.classes[p.cls], page)
-    p.state = PAGE_DRAINING
+    publish(&p.state, PAGE_DRAINING)
 
 
 cdef void slab_reopen_page(Shard *sh, uint32_t page) noexcept nogil:
     """Undo slab_close_page(): something on the page could not be moved or removed."""
     cdef Page *p = &sh.arena.pages[page]
-    p.state = PAGE_SLAB
+    publish(&p.state, PAGE_SLAB)
     if p.used == 0:
         link_open(sh, &sh.classes[p.cls], page)
         slab_give_page(sh, page)
