@@ -22,6 +22,7 @@ from tests.property.test_store_model import KEYS, MAX_ITEM, Entry, StoreModel
 KIB = 1 << 10
 MIB = 1 << 20
 PAGE = MIB
+SIDE = 36_864  # bytes beside a page that go back with it, at most
 EXAMPLES = int(os.environ.get("CACHESERVER_TEST_EXAMPLES", "50"))  # more of them: a longer search
 PIECES = st.sampled_from([0, 1, 200, 5000, 100_000, 300_000, 600_000, MAX_ITEM - 400])
 PART = st.floats(0, 1)
@@ -286,7 +287,7 @@ class StoreMachine(StoreModel):
         before = self.store.resident()
         freed = self.store.shrink(nbytes, hard)
         assert before - self.store.resident() >= freed * 95 // 100 - 2 * 64 * KIB * self.shards
-        assert freed <= nbytes + PAGE
+        assert freed <= nbytes + PAGE + SIDE
 
     @precondition(lambda self: not self.calm)
     @rule(giver=st.integers(-1, 300), taker=st.integers(0, 300), busiest=st.booleans())
