@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
@@ -23,7 +24,7 @@ KIB = 1 << 10
 MIB = 1 << 20
 PAGE = MIB
 SIDE = 36_864  # bytes beside a page that go back with it, at most
-EXAMPLES = int(os.environ.get("CACHESERVER_TEST_EXAMPLES", "50"))  # more of them: a longer search
+EXAMPLES = int(os.environ.get("CACHESERVER_TEST_EXAMPLES", "150"))  # more of them: a longer search
 PIECES = st.sampled_from([0, 1, 200, 5000, 100_000, 300_000, 600_000, MAX_ITEM - 400])
 PART = st.floats(0, 1)
 HELD = 4  # values on their way in, and pins, at a time
@@ -75,7 +76,7 @@ class StoreMachine(StoreModel):
         self.calm = calm  # nobody asks for memory
         self.model: Model = Model()
         self.uploads: list[Upload] = []
-        self.pins: list[tuple[bytes, Pinned]] = []
+        self.pins: list[tuple[bytes, bytes, Pinned]] = []
         self.walk: Walk | None = None
         self.met: list[bytes] = []
         self.lost = 0
@@ -180,9 +181,12 @@ class StoreMachine(StoreModel):
         self.store.take_revoked()
         self.uploads = [each for each in self.uploads if not each.receiving.revoked]
 
-    @precondition(lambda self: len(self.pins) < HELD)
-    @rule(key=KEYS)
-    def pin(self, key: bytes) -> None:
+    @precondition(lambda self: self.model and len(self.pins) < HELD)
+    @rule(which=st.integers(0, 1 << 20))
+    def pin(self, which: int) -> None:
+        """Any item's value, and mostly that of one among thousands, if there are so many."""
+        keys = list(self.model)
+        key = keys[which % len(keys)]
         entry = self.expect(key)
         try:
             pinned = Pinned(self.store, key, self.now)
@@ -190,12 +194,24 @@ class StoreMachine(StoreModel):
             assert entry is None
             return
         assert entry is not None
-        self.pins.append((entry.value, pinned))
+        self.pins.append((key, entry.value, pinned))
+
+    @precondition(lambda self: self.pins)
+    @rule(which=st.integers(0, HELD - 1), more=st.integers(-1, 1))
+    def write_over_what_is_pinned(self, which: int, more: int) -> None:
+        """A value as long as the pinned one, or nearly: without the pin it would take its place."""
+        key, old, _ = self.pins[which % len(self.pins)]
+        value = (b"over %d;" % self.step * (len(old) // 6 + 1))[: max(0, len(old) + more)]
+        if self.store.put("set", key, value, now=self.now) == "STORED":
+            self.model[key] = Entry(value, 0, 0)
+        else:
+            assert self.lossy or len(value) > MAX_ITEM - 300
+            self.model.pop(key, None)
 
     @precondition(lambda self: self.pins)
     @rule(which=st.integers(0, HELD - 1))
     def unpin(self, which: int) -> None:
-        self.pins.pop(which % len(self.pins))[1].release()
+        self.pins.pop(which % len(self.pins))[2].release()
 
     # many items
 
@@ -239,13 +255,22 @@ class StoreMachine(StoreModel):
             assert got[0] == self.model[key].value if got else self.lossy
 
     @precondition(lambda self: not self.calm)
-    @rule(size=st.sampled_from([1100, 1130, 9000]), step=st.sampled_from([2, 10]), slices=st.integers(1, 60))
-    def thin_out(self, size: int, step: int, slices: int) -> None:
-        """Pages with holes, some of their items in use: what is moved when memory is asked for."""
-        self.many(False, 6000, size, 0)
+    @rule(
+        size=st.sampled_from([1100, 1130, 9000]),
+        ttl=st.sampled_from([0, 15]),
+        step=st.sampled_from([2, 10]),
+        slices=st.integers(1, 60),
+    )
+    def thin_out(self, size: int, ttl: int, step: int, slices: int) -> None:
+        """Pages with holes, some items in use, some pinned while their page is being emptied: what is moved
+        when memory is asked for."""
+        self.many(False, 6000, size, ttl)
         self.read_many(3, 2)
         self.forget_many(step)
-        self.shrink_softly(3 * MIB, slices, 20)
+        for part in range(1, HELD + 1):
+            self.shrink_softly(MIB, slices, 0)
+            if len(self.pins) < HELD and self.model:
+                self.pin(len(self.model) * part // HELD)
 
     # the host's wishes, and the store's own
 
@@ -326,7 +351,7 @@ class StoreMachine(StoreModel):
         if not hasattr(self, "store"):
             return
         assert self.store.audit() == []
-        for value, pinned in self.pins:
+        for _, value, pinned in self.pins:
             assert pinned.value == value
         if len(self.model) < 2000 or self.step % 8 == 0:
             self.look()
@@ -345,6 +370,7 @@ class StoreMachine(StoreModel):
 
 
 TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.pytestmark = [pytest.mark.timeout(300 + 5 * EXAMPLES)]
 TestStoreMachine.settings = settings(
     max_examples=EXAMPLES, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
