@@ -4,9 +4,13 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport item_at
 from cacheserver.store.item cimport handle_t
-from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport COLD, HOT, WARM, Shard, SlabClass
+from cacheserver.store.rebalance cimport HIT, LOST_READ, LOST_UNREAD, NOBODY, ClassView, rebalance_cost, rebalance_step
+from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, WARM, Shard, SlabClass
 from cacheserver.store.slab cimport slab_sizes
+
+cdef enum:
+    WINDOW = 64              # evictions a page of the shard after which what was before counts half
+    FORGET = 60              # seconds after which it does so anyhow
 
 
 cdef handle_t coldest_item(Shard *sh, uint32_t cls) noexcept nogil:
@@ -31,20 +35,89 @@ cdef uint32_t spare_pages(SlabClass *k) noexcept nogil:
     return k.pages - <uint32_t>((k.used + k.nchunks - 1) // k.nchunks)
 
 
+cdef void catch_up(SlabClass *k) noexcept nogil:
+    """Add what has been hit and written since the last look."""
+    cdef uint64_t hits = k.hits_to_hot + k.hits_to_warm + k.hits_to_cold
+    k.worth += (hits - k.hits_seen) * HIT
+    k.hits_seen = hits
+    k.sets += <uint32_t>(k.cmd_set - k.sets_seen)
+    k.sets_seen = k.cmd_set
+
+
+cdef void halve(Shard *sh) noexcept nogil:
+    """Begin another half of the window: what was before counts half as much."""
+    cdef uint32_t c
+    cdef SlabClass *k
+    for c in range(slab_sizes().count + 1):
+        k = &sh.classes[c]
+        catch_up(k)
+        k.worth >>= 1
+        k.sets >>= 1
+    sh.lost = 0
+    sh.halved = sh.now
+
+
+cdef void classes_lost(Shard *sh, uint32_t cls, bint read) noexcept nogil:
+    """An item was evicted for want of room, and for no other reason: what a move or a release takes is no sign of worth."""
+    cdef SlabClass *k = &sh.classes[cls]
+    k.worth += LOST_READ if read else LOST_UNREAD
+    sh.lost += 1
+    if sh.lost > sh.pages * WINDOW:
+        halve(sh)
+
+
+cdef void classes_tick(Shard *sh) noexcept nogil:
+    """Let a shard that evicts little forget, too."""
+    if sh.now - sh.halved >= FORGET and sh.now > sh.halved:
+        halve(sh)
+
+
+cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
+    """Fill in a view of every class, the run class last."""
+    cdef uint32_t c, runs = slab_sizes().count
+    cdef SlabClass *k
+    for c in range(runs + 1):
+        k = &sh.classes[c]
+        catch_up(k)
+        views[c].worth = k.worth
+        views[c].pages = k.pages
+        views[c].spare = spare_pages(k) if c < runs else 0
+        views[c].size = k.chunk_size
+        views[c].used = <uint32_t>k.used
+        views[c].sets = k.sets
+
+
+cdef uint32_t cheapest(Shard *sh, bint sparse, uint64_t *price) noexcept nogil:
+    """coldest_class(), and what it loses with a page (see rebalance_cost())."""
+    cdef ClassView views[CLASS_MAX]
+    cdef uint32_t c, best = NOBODY, runs = slab_sizes().count, step = rebalance_step(runs, sh.pages), age, oldest = 0
+    cdef uint64_t cost, least = 0
+    classes_view(sh, views)
+    for c in range(runs + 1):
+        if views[c].pages == 0:
+            continue
+        cost = 0 if sparse and views[c].spare else rebalance_cost(views, runs + 1, step, c)
+        age = tail_age(sh, c)
+        if best == NOBODY or cost < least or (cost == least and age > oldest):
+            least = cost
+            oldest = age
+            best = c
+    price[0] = least
+    return best
+
+
+cdef uint64_t classes_least(Shard *sh) noexcept nogil:
+    """What the loss of a page would cost at least, in worth."""
+    cdef uint64_t price
+    cheapest(sh, False, &price)
+    return price // 256
+
+
 cdef uint32_t coldest_class(Shard *sh, bint sparse) noexcept nogil:
-    """The class (the run class included) to take memory from next; NOBODY if the shard holds none.
+    """The class (the run class included) to take memory from next: the one to which a page is worth least, of several such
+    the one with the oldest tail; NOBODY if the shard holds none.
 
     `sparse`: first one with a page's worth of holes, for a caller that moves what it finds into them.
     """
-    cdef uint32_t c, best = NOBODY, runs = slab_sizes().count
-    cdef uint64_t score, top = 0
-    for c in range(runs + 1):
-        if sh.classes[c].pages == 0:
-            continue
-        score = <uint64_t>tail_age(sh, c) + 1
-        if sparse and c < runs and spare_pages(&sh.classes[c]) >= 1:
-            score += <uint64_t>1 << 32
-        if score > top:
-            top = score
-            best = c
-    return best
+    cdef uint64_t price
+    return cheapest(sh, sparse, &price)

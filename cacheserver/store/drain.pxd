@@ -18,4 +18,4 @@ cdef void empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, E
 cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil
 cdef bint evict_coldest(Shard *sh) noexcept nogil
 cdef bint drain_step(Shard *sh) noexcept nogil
-cdef void drain_slice(Shard *sh) noexcept nogil
+cdef void drain_slice(Shard *sh, uint32_t count) noexcept nogil

@@ -149,20 +149,21 @@ cdef bint drain_step(Shard *sh) noexcept nogil:
         slab_close_page(sh, page)
         sh.draining = page
         sh.drained = 0
-    drain_slice(sh)
+    drain_slice(sh, SLICE)
     return True
 
 
-cdef void drain_slice(Shard *sh) noexcept nogil:
-    """Go on with the page that is being emptied; when that is done with, `draining` is 0. The shard's lock is held."""
+cdef void drain_slice(Shard *sh, uint32_t count) noexcept nogil:
+    """Go on with the page that is being emptied, `count` chunks of it; when that is done with, `draining` is 0. The shard's
+    lock is held."""
     cdef uint32_t page = sh.draining
     cdef Page *p = &sh.arena.pages[page]
     if sh.drained < p.bump:
-        empty_page(sh, page, sh.drained, SLICE, EMPTY_COLD)
-        sh.drained = min(sh.drained + SLICE, p.bump)
+        empty_page(sh, page, sh.drained, count, EMPTY_COLD)
+        sh.drained = min(sh.drained + count, p.bump)
     else:
-        empty_page(sh, page, sh.drained - p.bump, SLICE, EMPTY_RESCUE)
-        sh.drained += SLICE
+        empty_page(sh, page, sh.drained - p.bump, count, EMPTY_RESCUE)
+        sh.drained += count
     if p.used == 0 or sh.drained >= 2 * p.bump:
         sh.draining = 0
         slab_reopen_page(sh, page)

@@ -12,6 +12,7 @@ from cacheserver.store.slab cimport slab_adopt, slab_close_page, slab_owns, slab
 cdef enum:
     ANY = -1
     POOL = 0                 # the class number of pages that no class has
+    SLICE = 256              # chunks of a page looked at while its shard's lock is held
 
 
 cdef Shard *giver_of(StoreC *s, uint32_t cls) noexcept nogil:
@@ -64,7 +65,7 @@ cdef bint empty(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil:
         pthread_mutex_lock(&sh.lock)
         mine = sh.draining == page and sh.arena.pages[page].state == PAGE_DRAINING
         if mine:
-            drain_slice(sh)
+            drain_slice(sh, SLICE)
             mine = sh.draining == page
         gone = not slab_owns(sh, page) or sh.classes[cls].pages < before
         sh.slabs_moved += gone and not mine

@@ -38,6 +38,11 @@ cdef struct SlabClass:
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
     Segment segments[3]
+    # what it is worth, see rebalance.pxd: halved now and then
+    uint64_t worth
+    uint64_t hits_seen       # hits that are counted in it
+    uint64_t sets_seen
+    uint32_t sets            # writes of items of this class's size, wherever they went
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
@@ -58,7 +63,11 @@ cdef struct Shard:
     uint32_t draining        # page being emptied in slices, 0 = none
     uint32_t drained         # chunks of it looked at, in two passes
     uint32_t turn            # page a search of the page table goes on with
+    uint32_t moving          # page being emptied for another class; not `draining` any more if somebody else has taken it over
+    uint32_t taker           # that class
     uint32_t since_balance   # evictions since the last look at the balance between classes
+    uint32_t lost            # evictions since the classes' worths were halved
+    uint32_t halved          # store clock when they were, seconds
     uint64_t cas
     uint64_t cas_step
     uint64_t pages

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_release_pool
+from cacheserver.store.classes cimport classes_tick
 from cacheserver.store.expiry cimport expire_some
 from cacheserver.store.platform cimport atomic_get, monotonic_ns, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.release cimport release_index
@@ -20,7 +21,8 @@ cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now) noexcept nogil:
     pthread_mutex_lock(&sh.lock)
     if now > sh.now:
         sh.now = now
-    if sh.draining and atomic_get(&s.debt) <= 0:
+    classes_tick(sh)
+    if sh.draining and sh.draining != sh.moving and atomic_get(&s.debt) <= 0:
         slab_reopen_page(sh, sh.draining)
         sh.draining = 0
     pthread_mutex_unlock(&sh.lock)

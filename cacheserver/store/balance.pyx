@@ -1,0 +1,115 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""Pages between classes: see balance.pxd."""
+from libc.stdint cimport uint32_t, uint64_t
+
+from cacheserver.store.arena cimport PAGE_DRAINING, PAGE_RUN, arena_take_page
+from cacheserver.store.classes cimport classes_view
+from cacheserver.store.drain cimport drain_slice, evict_page
+from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver, rebalance_host, rebalance_lowest, rebalance_may_open, rebalance_opening, rebalance_sets, rebalance_step
+from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
+from cacheserver.store.slab cimport slab_adopt, slab_close_page, slab_sizes
+from cacheserver.store.victim cimport victim_page
+
+cdef enum:
+    PATIENCE = 32            # evictions between two looks at the balance
+    SLICES = 32              # a page is emptied in about so many slices
+    SLICE = 32               # chunks, but in no smaller ones than these
+
+
+cdef bint has_pages(Shard *sh, uint32_t cls) noexcept nogil:
+    """Whether a class has a page that gives chunks."""
+    cdef uint32_t pages = sh.classes[cls].pages
+    if sh.draining and sh.arena.pages[sh.draining].cls == cls:
+        return pages > 1
+    return pages > 0
+
+
+cdef uint32_t balance_host(Shard *sh, uint32_t cls) noexcept nogil:
+    """The class in whose chunks an item of class `cls` is to lie while no page may be had for it; it may have no page."""
+    cdef uint32_t c, count = slab_sizes().count, step
+    for c in range(cls, count):
+        if has_pages(sh, c):
+            return c
+    step = rebalance_step(count, sh.pages)
+    while not rebalance_may_open(count, step, cls):
+        cls += 1
+    return cls
+
+
+cdef void end_move(Shard *sh) noexcept nogil:
+    """The page has gone to the pool: let the class have it for which it was emptied."""
+    cdef uint32_t page
+    sh.moving = 0
+    page = arena_take_page(sh.arena, False)
+    if page:
+        slab_adopt(sh, page, sh.taker)
+        sh.slabs_moved += 1
+
+
+cdef void begin_move(Shard *sh, uint32_t giver, uint32_t taker) noexcept nogil:
+    cdef uint32_t page = victim_page(sh, giver, True)
+    if page == 0 or sh.arena.pages[page].state == PAGE_DRAINING:
+        return
+    sh.taker = taker
+    if sh.arena.pages[page].state == PAGE_RUN:
+        if evict_page(sh, page):
+            end_move(sh)
+        return
+    slab_close_page(sh, page)
+    sh.draining = sh.moving = page
+    sh.drained = 0
+
+
+cdef void go_on(Shard *sh) noexcept nogil:
+    """Empty the next slice of the page that moves."""
+    cdef uint32_t page = sh.moving, chunks = sh.arena.pages[page].bump // SLICES
+    cdef uint64_t before = sh.pages
+    drain_slice(sh, chunks if chunks > SLICE else SLICE)
+    if sh.draining == page:
+        return
+    if sh.pages < before:
+        end_move(sh)
+    sh.moving = 0
+
+
+cdef uint64_t worth_of_guests(const ClassView *views, uint32_t count, uint32_t guest) noexcept nogil:
+    """What the items that a class without pages would have have been worth, counted as their host's so far."""
+    cdef uint32_t host = rebalance_host(views, count, guest)
+    cdef uint64_t theirs = rebalance_sets(views, rebalance_lowest(views, guest), guest)
+    return views[host].worth * theirs // (theirs + rebalance_sets(views, guest + 1, host))
+
+
+cdef void look(Shard *sh, uint32_t cls) noexcept nogil:
+    """Begin a move if one is worth it, for the class that has to evict or for one that should have pages."""
+    cdef ClassView views[CLASS_MAX]
+    cdef uint32_t giver, host = 0, count = slab_sizes().count, guest, step = rebalance_step(count, sh.pages)
+    cdef uint64_t worth = 0
+    classes_view(sh, views)
+    guest = rebalance_opening(views, count, step)
+    if guest != NOBODY:
+        worth = worth_of_guests(views, count, guest)
+        host = rebalance_host(views, count, guest)
+        views[host].worth -= worth
+        views[guest].worth += worth
+        giver = rebalance_giver(views, count + 1, step, guest)
+        if giver != NOBODY:
+            sh.classes[host].worth -= worth
+            sh.classes[guest].worth += worth
+            begin_move(sh, giver, guest)
+        return
+    giver = rebalance_giver(views, count + 1, step, cls)
+    if giver != NOBODY:
+        begin_move(sh, giver, cls)
+
+
+cdef void balance_step(Shard *sh, uint32_t cls) noexcept nogil:
+    """To be called before something is evicted from class `cls` for want of room: goes on with the move that is under way,
+    or looks now and then whether there should be one."""
+    if sh.moving:
+        if sh.moving == sh.draining:
+            go_on(sh)
+        else:
+            sh.moving = 0    # a release has taken the page
+    elif sh.draining == 0 and sh.since_balance > PATIENCE:
+        sh.since_balance = 0
+        look(sh, cls)
