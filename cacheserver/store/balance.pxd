@@ -6,7 +6,9 @@ Memory: the page that is being emptied stays its class's until it is empty. Thre
 """
 from libc.stdint cimport uint32_t
 
+from cacheserver.store.item cimport handle_t
 from cacheserver.store.shard cimport Shard
 
 cdef void balance_step(Shard *sh, uint32_t cls) noexcept nogil
+cdef handle_t balance_fresh(Shard *sh, uint32_t cls) noexcept nogil
 cdef uint32_t balance_host(Shard *sh, uint32_t cls) noexcept nogil

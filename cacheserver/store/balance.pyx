@@ -3,15 +3,16 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_DRAINING, PAGE_RUN, arena_take_page
-from cacheserver.store.classes cimport classes_view
+from cacheserver.store.classes cimport classes_count, classes_view
 from cacheserver.store.drain cimport drain_slice, evict_page
-from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver, rebalance_host, rebalance_lowest, rebalance_may_open, rebalance_opening, rebalance_sets, rebalance_step
+from cacheserver.store.item cimport handle_t
+from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver, rebalance_host, rebalance_lowest, rebalance_may_open, rebalance_opening, rebalance_sets
 from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
-from cacheserver.store.slab cimport slab_adopt, slab_close_page, slab_sizes
+from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_close_page, slab_sizes
 from cacheserver.store.victim cimport victim_page
 
 cdef enum:
-    PATIENCE = 32            # evictions between two looks at the balance
+    PATIENCE = 64            # evictions between two looks at the balance
     SLICES = 32              # a page is emptied in about so many slices
     SLICE = 32               # chunks, but in no smaller ones than these
 
@@ -25,15 +26,33 @@ cdef bint has_pages(Shard *sh, uint32_t cls) noexcept nogil:
 
 
 cdef uint32_t balance_host(Shard *sh, uint32_t cls) noexcept nogil:
-    """The class in whose chunks an item of class `cls` is to lie while no page may be had for it; it may have no page."""
-    cdef uint32_t c, count = slab_sizes().count, step
+    """The class in whose chunks an item of class `cls` is to lie: it is the next larger one that has a page, if this class
+    has none and cannot have one; it may have to be opened."""
+    cdef uint32_t c, count = slab_sizes().count
     for c in range(cls, count):
         if has_pages(sh, c):
             return c
-    step = rebalance_step(count, sh.pages)
-    while not rebalance_may_open(count, step, cls):
+    while sh.step and not rebalance_may_open(count, sh.step, cls):
         cls += 1
     return cls
+
+
+cdef handle_t balance_fresh(Shard *sh, uint32_t cls) noexcept nogil:
+    """A chunk that costs nobody anything for an item of class `cls`, from a page that there is leave for; 0 if there is none.
+    A class that is one too many for the shard's pages shares those of a larger one."""
+    cdef uint32_t page, open = cls
+    cdef handle_t h
+    if sh.classes[cls].pages == 0 and sh.step > 1 and not rebalance_may_open(slab_sizes().count, sh.step, cls):
+        open = balance_host(sh, cls)
+        h = slab_alloc(sh, open)
+        if h:
+            return h
+    page = arena_take_page(sh.arena, False)
+    if page == 0:
+        return 0
+    slab_adopt(sh, page, open)
+    classes_count(sh)
+    return slab_alloc(sh, open)
 
 
 cdef void end_move(Shard *sh) noexcept nogil:
@@ -82,22 +101,22 @@ cdef uint64_t worth_of_guests(const ClassView *views, uint32_t count, uint32_t g
 cdef void look(Shard *sh, uint32_t cls) noexcept nogil:
     """Begin a move if one is worth it, for the class that has to evict or for one that should have pages."""
     cdef ClassView views[CLASS_MAX]
-    cdef uint32_t giver, host = 0, count = slab_sizes().count, guest, step = rebalance_step(count, sh.pages)
+    cdef uint32_t giver, host = 0, count = slab_sizes().count, guest
     cdef uint64_t worth = 0
     classes_view(sh, views)
-    guest = rebalance_opening(views, count, step)
+    guest = rebalance_opening(views, count, sh.step)
     if guest != NOBODY:
         worth = worth_of_guests(views, count, guest)
         host = rebalance_host(views, count, guest)
         views[host].worth -= worth
         views[guest].worth += worth
-        giver = rebalance_giver(views, count + 1, step, guest)
+        giver = rebalance_giver(views, count + 1, sh.step, guest)
         if giver != NOBODY:
             sh.classes[host].worth -= worth
             sh.classes[guest].worth += worth
             begin_move(sh, giver, guest)
         return
-    giver = rebalance_giver(views, count + 1, step, cls)
+    giver = rebalance_giver(views, count + 1, sh.step, cls)
     if giver != NOBODY:
         begin_move(sh, giver, cls)
 

@@ -9,7 +9,7 @@ from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, WARM, Shard, SlabClas
 from cacheserver.store.slab cimport slab_sizes
 
 cdef enum:
-    WINDOW = 64              # evictions a page of the shard after which what was before counts half
+    WINDOW = 256              # evictions a page of the shard after which what was before counts half
     FORGET = 60              # seconds after which it does so anyhow
 
 
@@ -72,6 +72,16 @@ cdef void classes_tick(Shard *sh) noexcept nogil:
         halve(sh)
 
 
+cdef void classes_count(Shard *sh) noexcept nogil:
+    """Look how many classes are asked for, and set how many may have pages: see rebalance_step()."""
+    cdef uint32_t c, seen = 0, runs = slab_sizes().count
+    cdef SlabClass *k
+    for c in range(runs):
+        k = &sh.classes[c]
+        seen += k.pages > 0 or k.sets > 0 or k.cmd_set != k.sets_seen
+    sh.step = rebalance_step(seen, sh.pages)
+
+
 cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
     """Fill in a view of every class, the run class last."""
     cdef uint32_t c, runs = slab_sizes().count
@@ -85,18 +95,19 @@ cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
         views[c].size = k.chunk_size
         views[c].used = <uint32_t>k.used
         views[c].sets = k.sets
+    classes_count(sh)
 
 
 cdef uint32_t cheapest(Shard *sh, bint sparse, uint64_t *price) noexcept nogil:
     """coldest_class(), and what it loses with a page (see rebalance_cost())."""
     cdef ClassView views[CLASS_MAX]
-    cdef uint32_t c, best = NOBODY, runs = slab_sizes().count, step = rebalance_step(runs, sh.pages), age, oldest = 0
+    cdef uint32_t c, best = NOBODY, runs = slab_sizes().count, age, oldest = 0
     cdef uint64_t cost, least = 0
     classes_view(sh, views)
     for c in range(runs + 1):
         if views[c].pages == 0:
             continue
-        cost = 0 if sparse and views[c].spare else rebalance_cost(views, runs + 1, step, c)
+        cost = 0 if sparse and views[c].spare else rebalance_cost(views, runs + 1, sh.step, c)
         age = tail_age(sh, c)
         if best == NOBODY or cost < least or (cost == least and age > oldest):
             least = cost

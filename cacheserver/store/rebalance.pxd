@@ -29,6 +29,7 @@ cdef enum:
     SAVED = 25
     NEED = 60
     LAST = 8
+    STEP_MAX = 16
 
 cdef inline uint32_t rebalance_lowest(const ClassView *views, uint32_t cls) noexcept nogil:
     """The smallest class whose items lie in chunks of class `cls`, because it and those between have no page."""
@@ -43,10 +44,11 @@ cdef inline uint64_t rebalance_sets(const ClassView *views, uint32_t lowest, uin
         lowest += 1
     return sets
 
-cdef inline uint32_t rebalance_step(uint32_t count, uint64_t pages) noexcept nogil:
-    """A shard of so many pages opens every how many-th of its classes only: a page and a half for each is the least."""
+cdef inline uint32_t rebalance_step(uint32_t seen, uint64_t pages) noexcept nogil:
+    """A shard of so many pages, asked for items of so many classes, opens every how many-th class only: else the pages that
+    each class has filled in part would be too much of all. A page and a half for each that is opened is the least."""
     cdef uint32_t step = 1
-    while <uint64_t>count * 3 > pages * step * 2 and step < count:
+    while <uint64_t>seen * 3 > pages * step * 2 and step < STEP_MAX:
         step *= 2
     return step
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport OS_PAGE, arena_release_pool, arena_take_page, page_of
-from cacheserver.store.balance cimport balance_host, balance_step
+from cacheserver.store.balance cimport balance_fresh, balance_host, balance_step
 from cacheserver.store.classes cimport classes_least, classes_lost
 from cacheserver.store.drain cimport evict_coldest
 from cacheserver.store.evict cimport evict_one
@@ -20,14 +20,7 @@ from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab
 cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk that costs nobody anything: from an open page, or from a page that there is leave for."""
     cdef handle_t h = slab_alloc(sh, cls)
-    cdef uint32_t page
-    if h:
-        return h
-    page = arena_take_page(sh.arena, False)
-    if page == 0:
-        return 0
-    slab_adopt(sh, page, cls)
-    return slab_alloc(sh, cls)
+    return h if h else balance_fresh(sh, cls)
 
 
 cdef bint evict_counted(Shard *sh, uint32_t cls) noexcept nogil:

@@ -66,6 +66,7 @@ cdef struct Shard:
     uint32_t moving          # page being emptied for another class; not `draining` any more if somebody else has taken it over
     uint32_t taker           # that class
     uint32_t since_balance   # evictions since the last look at the balance between classes
+    uint32_t step            # every how many-th class may be opened, see rebalance_step(); 0 at first
     uint32_t lost            # evictions since the classes' worths were halved
     uint32_t halved          # store clock when they were, seconds
     uint64_t cas
