@@ -29,7 +29,7 @@ cdef enum:
     SAVED = 25
     NEED = 60
     LAST = 8
-    STEP_MAX = 16
+    STEP_MAX = 24
 
 cdef inline uint32_t rebalance_lowest(const ClassView *views, uint32_t cls) noexcept nogil:
     """The smallest class whose items lie in chunks of class `cls`, because it and those between have no page."""
@@ -48,8 +48,8 @@ cdef inline uint32_t rebalance_step(uint32_t seen, uint64_t pages) noexcept nogi
     """A shard of so many pages, asked for items of so many classes, opens every how many-th class only: else the pages that
     each class has filled in part would be too much of all. A page and a half for each that is opened is the least."""
     cdef uint32_t step = 1
-    while <uint64_t>seen * 3 > pages * step * 2 and step < STEP_MAX:
-        step *= 2
+    while <uint64_t>seen * 5 > pages * step * 4 and step < STEP_MAX:
+        step *= 2 if step > 1 else 3
     return step
 
 cdef inline bint rebalance_may_open(uint32_t count, uint32_t step, uint32_t cls) noexcept nogil:
