@@ -9,7 +9,8 @@ from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, WARM, Shard, SlabClas
 from cacheserver.store.slab cimport slab_sizes
 
 cdef enum:
-    WINDOW = 256              # evictions a page of the shard after which what was before counts half
+    WINDOW = 256             # hits and writes, times the pages of the shard, after which what was before counts half
+    WINDOW_LEAST = 32768     # but in no fewer than these
     FORGET = 60              # seconds after which it does so anyhow
 
 
@@ -35,35 +36,29 @@ cdef uint32_t spare_pages(SlabClass *k) noexcept nogil:
     return k.pages - <uint32_t>((k.used + k.nchunks - 1) // k.nchunks)
 
 
-cdef void catch_up(SlabClass *k) noexcept nogil:
+cdef void catch_up(Shard *sh, SlabClass *k) noexcept nogil:
     """Add what has been hit and written since the last look."""
     cdef uint64_t hits = k.hits_to_hot + k.hits_to_warm + k.hits_to_cold
     k.worth += (hits - k.hits_seen) * HIT
+    k.sets += k.cmd_set - k.sets_seen
+    sh.operations += hits - k.hits_seen + k.cmd_set - k.sets_seen
     k.hits_seen = hits
-    k.sets += <uint32_t>(k.cmd_set - k.sets_seen)
     k.sets_seen = k.cmd_set
 
 
 cdef void halve(Shard *sh) noexcept nogil:
     """Begin another half of the window: what was before counts half as much."""
     cdef uint32_t c
-    cdef SlabClass *k
     for c in range(slab_sizes().count + 1):
-        k = &sh.classes[c]
-        catch_up(k)
-        k.worth >>= 1
-        k.sets >>= 1
-    sh.lost = 0
+        sh.classes[c].worth >>= 1
+        sh.classes[c].sets >>= 1
+    sh.operations = 0
     sh.halved = sh.now
 
 
 cdef void classes_lost(Shard *sh, uint32_t cls, bint read) noexcept nogil:
     """An item was evicted for want of room, and for no other reason: what a move or a release takes is no sign of worth."""
-    cdef SlabClass *k = &sh.classes[cls]
-    k.worth += LOST_READ if read else LOST_UNREAD
-    sh.lost += 1
-    if sh.lost > sh.pages * WINDOW:
-        halve(sh)
+    sh.classes[cls].worth += LOST_READ if read else LOST_UNREAD
 
 
 cdef void classes_tick(Shard *sh) noexcept nogil:
@@ -88,13 +83,15 @@ cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
     cdef SlabClass *k
     for c in range(runs + 1):
         k = &sh.classes[c]
-        catch_up(k)
+        catch_up(sh, k)
         views[c].worth = k.worth
         views[c].pages = k.pages
         views[c].spare = spare_pages(k) if c < runs else 0
         views[c].size = k.chunk_size
         views[c].used = <uint32_t>k.used
         views[c].sets = k.sets
+    if sh.operations > WINDOW_LEAST and sh.operations > sh.pages * WINDOW:
+        halve(sh)
     classes_count(sh)
 
 

@@ -18,7 +18,7 @@ cdef struct ClassView:
     uint32_t spare           # pages' worth of free chunks
     uint32_t size            # bytes of a chunk; 0: items with pages of their own
     uint32_t used            # chunks in use
-    uint32_t sets            # writes in the window of items that are of this class by their size, wherever they lie
+    uint64_t sets            # writes in the window of items that are of this class by their size, wherever they lie
 
 cdef enum:
     NOBODY = 65535

@@ -42,7 +42,7 @@ cdef struct SlabClass:
     uint64_t worth
     uint64_t hits_seen       # hits that are counted in it
     uint64_t sets_seen
-    uint32_t sets            # writes of items of this class's size, wherever they went
+    uint64_t sets            # writes of items of this class's size, wherever they went
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
@@ -67,7 +67,7 @@ cdef struct Shard:
     uint32_t taker           # that class
     uint32_t since_balance   # evictions since the last look at the balance between classes
     uint32_t step            # every how many-th class may be opened, see rebalance_step(); 0 at first
-    uint32_t lost            # evictions since the classes' worths were halved
+    uint64_t operations      # hits and writes since the classes' worths were halved
     uint32_t halved          # store clock when they were, seconds
     uint64_t cas
     uint64_t cas_step
