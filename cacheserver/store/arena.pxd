@@ -21,6 +21,7 @@ cdef enum:
     MIN_CHUNK = 64
     OS_PAGE = 4096
     LARGE_CHUNKS = 64        # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
+    SIDE_SIZE = 36864        # bytes of address space beside each page, for whoever has cut it up
 
 cdef enum PageState:
     PAGE_ABSENT = 0          # holds no memory of the host
@@ -41,6 +42,8 @@ cdef struct Page:
     uint32_t prev
     uint32_t touched         # bytes from the start that may be resident
     uint32_t min_exp         # store clock: no item here expires earlier
+    uint32_t deadlines       # store clock, seconds: what the page's deadlines count from; 0 = it has none
+    uint32_t side            # bytes beside the page that are counted as committed, from the start on
     uint32_t run             # PAGE_RUN: how many pages
     uint32_t pins            # items here that are pinned or being received
     uint16_t cls
@@ -52,6 +55,7 @@ cdef struct Arena:
     Page *pages
     uint64_t *taken          # one bit a page: not ABSENT
     uint8_t *chunk_touched   # LARGE_CHUNKS bytes a page: OS pages touched of each chunk, where chunks are large
+    char *sides              # SIDE_SIZE bytes a page
     uint32_t npages
     uint32_t high            # pages from here on have never been taken
     uint32_t hint            # no absent page lies below this word of `taken`
@@ -59,8 +63,9 @@ cdef struct Arena:
     uint32_t npool
     pthread_mutex_t lock
     int64_t allowance        # bytes that may still be taken; atomic; can fall below 0 (forced takes)
-    int64_t committed        # bytes granted and not given back: pages in use or in the pool, index; atomic
+    int64_t committed        # bytes granted and not given back: pages in use or in the pool, their sides, index; atomic
     int64_t untouched        # of those, bytes the host has not charged yet; atomic
+    int64_t side_bytes       # of `committed`: what lies beside pages; atomic
     int64_t low_water        # the monitor is woken when the allowance falls below; atomic
     int64_t wanted           # the monitor should be woken; atomic flag
     int64_t capacity         # tests and benchmarks only: bound on `committed`, 0 = none
@@ -69,6 +74,9 @@ cdef struct Arena:
 cdef inline Item *item_at(Arena *a, handle_t h) noexcept nogil:
     cdef uint32_t page = h >> CHUNK_BITS
     return <Item *>(a.base + (<uint64_t>page << PAGE_SHIFT) + <uint64_t>(h & CHUNK_MASK) * a.pages[page].chunk_size)
+
+cdef inline char *side_of(Arena *a, uint32_t page) noexcept nogil:
+    return a.sides + <uint64_t>page * SIDE_SIZE
 
 cdef inline Page *page_of(Arena *a, handle_t h) noexcept nogil:
     return &a.pages[h >> CHUNK_BITS]
@@ -85,6 +93,7 @@ cdef void arena_grant(Arena *a, int64_t n) noexcept nogil
 cdef void arena_wake(Arena *a) noexcept nogil
 cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil
 cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nogil
+cdef void arena_use_side(Arena *a, uint32_t page, uint32_t nbytes) noexcept nogil
 cdef void arena_put_page(Arena *a, uint32_t page) noexcept nogil
 cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil

@@ -67,8 +67,9 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
     a.pages = <Page *>map_space(npages * sizeof(Page))
     a.taken = <uint64_t *>map_space((npages + 63) // 64 * 8)
     a.chunk_touched = <uint8_t *>map_space(npages * LARGE_CHUNKS)
+    a.sides = <char *>map_space(npages * SIDE_SIZE)
     a.npages = <uint32_t>npages
-    if a.pages == NULL or a.taken == NULL or a.chunk_touched == NULL:
+    if a.pages == NULL or a.taken == NULL or a.chunk_touched == NULL or a.sides == NULL:
         arena_close(a)
         return -1
     a.taken[0] = 1           # page 0 is never used: handle 0 means "none"
@@ -86,6 +87,7 @@ cdef void arena_close(Arena *a) noexcept nogil:
     unmap_space(a.pages, npages * sizeof(Page))
     unmap_space(a.taken, (npages + 63) // 64 * 8)
     unmap_space(a.chunk_touched, npages * LARGE_CHUNKS)
+    unmap_space(a.sides, npages * SIDE_SIZE)
     memset(a, 0, sizeof(Arena))
 
 
@@ -244,6 +246,22 @@ cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept n
     a.pages[page].touched = <uint32_t>whole
 
 
+cdef void arena_use_side(Arena *a, uint32_t page, uint32_t nbytes) noexcept nogil:
+    """The caller, whose page it is, is about to write to the first `nbytes` beside it. They go back with the page.
+
+    Where there is no leave they are taken without: who has the page cannot do without them.
+    """
+    cdef uint32_t whole = (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
+    cdef uint32_t more = whole - a.pages[page].side
+    if whole <= a.pages[page].side:
+        return
+    if not arena_leave(a, more):
+        arena_force(a, more)
+    atomic_add(&a.untouched, -<int64_t>more)
+    atomic_add(&a.side_bytes, more)
+    a.pages[page].side = whole
+
+
 cdef void push_pool(Arena *a, uint32_t page) noexcept nogil:
     a.pages[page].state = PAGE_FREE
     a.pages[page].next = a.pool
@@ -275,38 +293,61 @@ cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
     pthread_mutex_unlock(&a.lock)
 
 
+cdef void drop_pages(Arena *a, uint32_t *pages, uint32_t n) noexcept nogil:
+    """Give pages back to the host, neighbours by one call."""
+    cdef uint32_t i, j, page
+    for i in range(1, n):
+        page = pages[i]
+        j = i
+        while j and pages[j - 1] > page:
+            pages[j] = pages[j - 1]
+            j -= 1
+        pages[j] = page
+    i = 0
+    while i < n:
+        j = i + 1
+        while j < n and pages[j] == pages[j - 1] + 1:
+            j += 1
+        drop_space(a.base + (<uint64_t>pages[i] << PAGE_SHIFT), <uint64_t>(j - i) << PAGE_SHIFT)
+        i = j
+
+
 cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil:
     """Give pages of the pool back to the host until `target` bytes are resident no more or only `keep` pages are left.
 
-    Returns the bytes that were resident. The pages are out of the pool, marked LEAVING, while the host takes them back.
+    Returns the bytes that were resident, those beside the pages included. The pages are out of the pool, marked LEAVING, while the host takes them back.
     """
     cdef uint32_t batch[BATCH]
     cdef uint32_t n, i
-    cdef int64_t freed = 0, touched
+    cdef int64_t freed = 0, touched, side
     while freed < target:
         n = 0
-        touched = 0
+        touched = side = 0
         pthread_mutex_lock(&a.lock)
-        while n < BATCH and a.npool > keep and freed + touched < target:
+        while n < BATCH and a.npool > keep and freed + touched + side < target:
             i = a.pool
             a.pool = a.pages[i].next
             a.npool -= 1
             a.pages[i].state = PAGE_LEAVING
             touched += a.pages[i].touched
+            side += a.pages[i].side
             batch[n] = i
             n += 1
         pthread_mutex_unlock(&a.lock)
         if n == 0:
             break
+        drop_pages(a, batch, n)
         for i in range(n):
-            drop_space(a.base + (<uint64_t>batch[i] << PAGE_SHIFT), PAGE_SIZE)
+            if a.pages[batch[i]].side:
+                drop_space(side_of(a, batch[i]), a.pages[batch[i]].side)
         pthread_mutex_lock(&a.lock)
         for i in range(n):
             a.pages[batch[i]].state = PAGE_ABSENT
-            a.pages[batch[i]].touched = 0
+            a.pages[batch[i]].touched = a.pages[batch[i]].side = 0
             mark(a, batch[i], False)
         pthread_mutex_unlock(&a.lock)
         atomic_add(&a.untouched, touched - (<int64_t>n << PAGE_SHIFT))
-        arena_give_back(a, <int64_t>n << PAGE_SHIFT)
-        freed += touched
+        atomic_add(&a.side_bytes, -side)
+        arena_give_back(a, (<int64_t>n << PAGE_SHIFT) + side)
+        freed += touched + side
     return freed

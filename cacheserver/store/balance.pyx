@@ -4,17 +4,15 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_DRAINING, PAGE_RUN, arena_take_page
 from cacheserver.store.classes cimport classes_count, classes_view
-from cacheserver.store.drain cimport drain_slice, evict_page
+from cacheserver.store.drain cimport drain_begin, drain_slice, evict_page
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver, rebalance_host, rebalance_lowest, rebalance_may_open, rebalance_opening, rebalance_sets
-from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
-from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_close_page, slab_sizes
+from cacheserver.store.shard cimport CLASS_MAX, DRAIN_FORCED, Shard
+from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_sizes
 from cacheserver.store.victim cimport victim_page
 
 cdef enum:
     PATIENCE = 64            # evictions between two looks at the balance
-    SLICES = 32              # a page is emptied in about so many slices
-    SLICE = 32               # chunks, but in no smaller ones than these
 
 
 cdef bint has_pages(Shard *sh, uint32_t cls) noexcept nogil:
@@ -74,16 +72,15 @@ cdef void begin_move(Shard *sh, uint32_t giver, uint32_t taker) noexcept nogil:
         if evict_page(sh, page):
             end_move(sh)
         return
-    slab_close_page(sh, page)
-    sh.draining = sh.moving = page
-    sh.drained = 0
+    drain_begin(sh, page, DRAIN_FORCED)
+    sh.moving = page
 
 
 cdef void go_on(Shard *sh) noexcept nogil:
     """Empty the next slice of the page that moves."""
-    cdef uint32_t page = sh.moving, chunks = sh.arena.pages[page].bump // SLICES
+    cdef uint32_t page = sh.moving
     cdef uint64_t before = sh.pages
-    drain_slice(sh, chunks if chunks > SLICE else SLICE)
+    drain_slice(sh)
     if sh.draining == page:
         return
     if sh.pages < before:

@@ -4,8 +4,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport item_at
 from cacheserver.store.item cimport handle_t
+from cacheserver.store.lru cimport lru_coldest
 from cacheserver.store.rebalance cimport HIT, LOST_READ, LOST_UNREAD, NOBODY, ClassView, rebalance_cost, rebalance_step
-from cacheserver.store.shard cimport CLASS_MAX, COLD, HOT, WARM, Shard, SlabClass
+from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
 from cacheserver.store.slab cimport slab_sizes
 
 cdef enum:
@@ -15,10 +16,7 @@ cdef enum:
 
 
 cdef handle_t coldest_item(Shard *sh, uint32_t cls) noexcept nogil:
-    cdef SlabClass *k = &sh.classes[cls]
-    if k.segments[COLD].tail:
-        return k.segments[COLD].tail
-    return k.segments[WARM].tail if k.segments[WARM].tail else k.segments[HOT].tail
+    return lru_coldest(sh.arena, &sh.classes[cls])
 
 
 cdef uint32_t tail_age(Shard *sh, uint32_t cls) noexcept nogil:
@@ -38,7 +36,7 @@ cdef uint32_t spare_pages(SlabClass *k) noexcept nogil:
 
 cdef void catch_up(Shard *sh, SlabClass *k) noexcept nogil:
     """Add what has been hit and written since the last look."""
-    cdef uint64_t hits = k.hits_to_hot + k.hits_to_warm + k.hits_to_cold
+    cdef uint64_t hits = k.hits_to_hot + k.hits_to_warm
     k.worth += (hits - k.hits_seen) * HIT
     k.sets += k.cmd_set - k.sets_seen
     sh.operations += hits - k.hits_seen + k.cmd_set - k.sets_seen

@@ -1,125 +1,202 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Emptying pages: see drain.pxd."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from cacheserver.store.arena cimport CHUNK_BITS, PAGE_RUN, Page, item_at, page_of
+from cacheserver.store.arena cimport CHUNK_BITS, PAGE_RUN, PAGE_SLAB, Page, item_at, page_of
 from cacheserver.store.classes cimport coldest_class
+from cacheserver.store.deadlines cimport note_deadline
+from cacheserver.store.discard cimport discard_page
 from cacheserver.store.evict cimport evict_item, evict_one
 from cacheserver.store.index cimport index_replace, index_slot
-from cacheserver.store.item cimport (
-    ACTIVE, LIVE, SEGMENT, SEGMENT_SHIFT, STATE, Item, handle_t, item_bytes, item_expired,
-)
+from cacheserver.store.item cimport LIVE, STATE, Item, handle_t, item_bytes, item_expired
 from cacheserver.store.link cimport hash_of
-from cacheserver.store.lru cimport lru_link, lru_replace, lru_unlink
-from cacheserver.store.platform cimport prefetch
+from cacheserver.store.lru cimport lru_replace
+from cacheserver.store.platform cimport monotonic_ns, mutex_wanted, prefetch
 from cacheserver.store.rebalance cimport NOBODY
-from cacheserver.store.shard cimport COLD, WARM, Shard, SlabClass
-from cacheserver.store.slab cimport slab_alloc, slab_close_page, slab_free, slab_owns, slab_reopen_page
-from cacheserver.store.victim cimport may_empty, oldest_page, victim_page
+from cacheserver.store.shard cimport DRAIN_FORCED, DRAIN_RESCUE, DrainHow, Rescue, Shard, SlabClass
+from cacheserver.store.slab cimport slab_alloc, slab_close_page, slab_free, slab_owns, slab_reopen_page, slab_touch
+from cacheserver.store.victim cimport coldness, item_warmth, may_empty, oldest_page, victim_page
 
 cdef enum:
     AHEAD = 16               # items of a page whose buckets and neighbours are fetched before they are touched
-    SLICE = 256              # chunks of a page looked at while its shard's lock is held, when there is no hurry
+    AHEAD_BYTES = 16384      # ... and no more than this in one go, as they may have to be copied
+    SWEEP = 32               # chunks searched for cold items before the clock is looked at again
+    STRIDES = 64             # pages passed, likewise
+    SWEEPS = 8               # ... and how often, before an item has to wait
+    HOLD = 20000             # nanoseconds that a slice keeps the lock
+
+cdef enum Fate:              # of an item on a page that is being emptied
+    GONE
+    WAITS                    # no hole for it yet: the search goes on in the next slice
+    STUCK                    # no hole for it, and none to be made
 
 
-cdef bint in_use(Item *it) noexcept nogil:
-    """Just stored, read more than once, or promoted: worth more than an item at the tail."""
-    return it.bits & ACTIVE or (it.bits & SEGMENT) >> SEGMENT_SHIFT != COLD
+cdef bint sweep_block(Shard *sh, uint32_t page, uint32_t begin, uint32_t end) noexcept nogil:
+    """Evict what is cold of some chunks of a page; False if nothing is."""
+    cdef handle_t handles[SWEEP]
+    cdef uint64_t hashes[SWEEP]
+    cdef uint32_t n = 0, i, chunk
+    cdef Item *it
+    for chunk in range(begin, end):
+        it = item_at(sh.arena, page << CHUNK_BITS | chunk)
+        if it.bits & STATE == LIVE and it.refs == 0 and coldness(it, sh.now) >= sh.rescue.bound:
+            handles[n] = page << CHUNK_BITS | chunk
+            hashes[n] = hash_of(sh, it)
+            prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[n])])
+            prefetch(item_at(sh.arena, it.prev))
+            prefetch(item_at(sh.arena, it.next))
+            n += 1
+    for i in range(n):
+        evict_item(sh, hashes[i], handles[i], item_at(sh.arena, handles[i]))
+    return n != 0
 
 
-cdef bint rescue_item(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it, bint displace) noexcept nogil:
-    """Copy a live item of a closed page into a hole of another page of its class; `displace`: make one at the tail."""
-    cdef uint32_t cls = page_of(sh.arena, h).cls
-    cdef SlabClass *k = &sh.classes[cls]
-    cdef handle_t moved = slab_alloc(sh, cls)
-    cdef Item *copy
+cdef Fate sweep(Shard *sh, uint32_t cls) noexcept nogil:
+    """Make holes in other pages of a class by evicting what is cold there, page after page, some chunks at a time."""
+    cdef Rescue *r = &sh.rescue
+    cdef uint32_t strides, end
     cdef Page *p
-    if moved == 0 and displace and evict_one(sh, cls, page):
-        moved = slab_alloc(sh, cls)
-    if moved == 0:
-        return False
-    copy = item_at(sh.arena, moved)
+    for strides in range(STRIDES):
+        if r.page == 0 or r.page >= sh.arena.high:
+            r.page = 1
+            r.chunk = 0
+        p = &sh.arena.pages[r.page]
+        if slab_owns(sh, r.page) and p.state == PAGE_SLAB and p.cls == cls and r.chunk < p.bump:
+            end = min(r.chunk + SWEEP, p.bump)
+            if sweep_block(sh, r.page, r.chunk, end):
+                r.passed = 0
+                r.chunk = end
+                return GONE
+            r.chunk = end
+            return WAITS
+        r.page += 1
+        r.chunk = 0
+        r.passed += 1
+        if r.passed > sh.arena.high:
+            return STUCK
+    return WAITS
+
+
+cdef void move_item(Shard *sh, uint64_t hash, handle_t h, Item *it, handle_t hole) noexcept nogil:
+    cdef Page *p = page_of(sh.arena, hole)
+    cdef SlabClass *k = &sh.classes[p.cls]
+    cdef Item *copy = item_at(sh.arena, hole)
     memcpy(copy, it, item_bytes(it))
-    index_replace(&sh.index, hash, h, moved)
-    lru_replace(sh.arena, k, copy, moved)
-    p = page_of(sh.arena, moved)
-    if copy.exptime and copy.exptime < p.min_exp:
-        p.min_exp = copy.exptime
+    slab_touch(sh, hole, item_bytes(it))
+    index_replace(&sh.index, hash, h, hole)
+    lru_replace(sh.arena, k, copy, hole)
+    if copy.exptime:
+        note_deadline(sh.arena, hole, copy.exptime, sh.now)
     slab_free(sh, h)
     sh.rescued += 1
-    return True
 
 
-cdef void empty_page(Shard *sh, uint32_t page, uint32_t begin, uint32_t count, EmptyHow how) noexcept nogil:
-    """Take what lives in `count` chunks of a closed page, from `begin` on, off that page.
+cdef Fate take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it) noexcept nogil:
+    """One item of a page that is being emptied: moved, or removed where that is its worth."""
+    cdef uint32_t cls = sh.arena.pages[page].cls
+    cdef handle_t hole
+    cdef Fate fate = WAITS
+    cdef uint32_t tries
+    if item_expired(it, sh.now) or (sh.how == DRAIN_RESCUE and coldness(it, sh.now) >= sh.rescue.bound):
+        evict_item(sh, hash, h, it)
+        return GONE
+    hole = slab_alloc(sh, cls)
+    if hole == 0 and sh.how == DRAIN_RESCUE:
+        for tries in range(SWEEPS):
+            fate = sweep(sh, cls)
+            if fate != WAITS:
+                break
+        if fate == GONE:
+            hole = slab_alloc(sh, cls)
+        if hole == 0:
+            return STUCK if fate == STUCK else WAITS     # what has gone may have been the last on its page
+    elif hole == 0 and sh.how == DRAIN_FORCED:
+        if item_warmth(it) and evict_one(sh, cls, page):
+            hole = slab_alloc(sh, cls)
+        if hole == 0:
+            evict_item(sh, hash, h, it)
+            return GONE
+    if hole == 0:
+        return STUCK
+    move_item(sh, hash, h, it, hole)
+    return GONE
 
-    EMPTY_COLD removes what is not in use (a hole elsewhere saves it) and moves the rest out of the tail's way, so that
-    EMPTY_RESCUE, which comes after it, finds colder items than these at the tail to put them in the place of.
-    """
+
+cdef Fate empty_block(Shard *sh, uint32_t page) noexcept nogil:
+    """Take the next few items off the page; `drained` goes as far as that is done."""
     cdef Page *p = &sh.arena.pages[page]
-    cdef uint32_t chunk = begin, end = p.bump, stop, n, i
+    cdef uint32_t n = 0, i, chunk = sh.drained, stop = AHEAD_BYTES // p.chunk_size
     cdef handle_t handles[AHEAD]
     cdef uint64_t hashes[AHEAD]
     cdef Item *it
-    if end - begin > count:
-        end = begin + count
-    while chunk < end:
-        n = 0
-        stop = chunk + AHEAD if end - chunk > AHEAD else end
-        while chunk < stop:
-            it = item_at(sh.arena, page << CHUNK_BITS | chunk)
-            if it.bits & STATE == LIVE and it.refs == 0:
-                handles[n] = page << CHUNK_BITS | chunk
-                hashes[n] = hash_of(sh, it)
-                prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[n])])
-                prefetch(item_at(sh.arena, it.prev))
-                prefetch(item_at(sh.arena, it.next))
-                n += 1
-            chunk += 1
-        for i in range(n):
-            take_off(sh, page, hashes[i], handles[i], how)
+    cdef Fate fate
+    stop = min(chunk + (1 if stop == 0 else AHEAD if stop > AHEAD else stop), p.bump)
+    while chunk < stop:
+        it = item_at(sh.arena, page << CHUNK_BITS | chunk)
+        if it.bits & STATE == LIVE and it.refs == 0:
+            handles[n] = page << CHUNK_BITS | chunk
+            hashes[n] = hash_of(sh, it)
+            prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[n])])
+            prefetch(item_at(sh.arena, it.prev))
+            prefetch(item_at(sh.arena, it.next))
+            n += 1
+        chunk += 1
+    for i in range(n):
+        fate = take_off(sh, page, hashes[i], handles[i], item_at(sh.arena, handles[i]))
+        if fate != GONE:
+            sh.drained = handles[i] & ((1 << CHUNK_BITS) - 1)
+            return fate
+    sh.drained = stop
+    return GONE
 
 
-cdef void take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, EmptyHow how) noexcept nogil:
-    """One item of a page that is being emptied. An item that was read ahead may have been evicted meanwhile."""
-    cdef Item *it = item_at(sh.arena, h)
-    cdef SlabClass *k = &sh.classes[page_of(sh.arena, h).cls]
-    if it.bits & STATE != LIVE:
-        return
-    if how != EMPTY_ALL and not item_expired(it, sh.now):
-        if rescue_item(sh, page, hash, h, it, how == EMPTY_RESCUE):
+cdef void drain_begin(Shard *sh, uint32_t page, DrainHow how) noexcept nogil:
+    """Close a page cut in chunks, to be emptied by drain_slice(). No other is being emptied."""
+    slab_close_page(sh, page)
+    sh.draining = page
+    sh.drained = 0
+    sh.how = how
+    sh.rescue.passed = 0
+
+
+cdef void drain_end(Shard *sh) noexcept nogil:
+    """Whatever is left on the page that is being emptied stays there."""
+    cdef uint32_t page = sh.draining
+    sh.draining = 0
+    slab_reopen_page(sh, page)
+
+
+cdef void drain_slice(Shard *sh) noexcept nogil:
+    """Go on with the page that is being emptied, for HOLD or until somebody waits for the lock; when that is done with,
+    `draining` is 0."""
+    cdef uint32_t page = sh.draining
+    cdef Page *p = &sh.arena.pages[page]
+    cdef int64_t end = monotonic_ns() + HOLD
+    while sh.drained < p.bump and p.used:
+        if empty_block(sh, page) == STUCK:
+            break
+        if mutex_wanted(&sh.lock) or monotonic_ns() >= end:
             return
-        if how == EMPTY_COLD and in_use(it):
-            if (it.bits & SEGMENT) >> SEGMENT_SHIFT == COLD:
-                lru_unlink(sh.arena, k, h, it)
-                lru_link(sh.arena, k, h, it, WARM)
-            return
-    evict_item(sh, hash, h, it)
+    drain_end(sh)
 
 
 cdef bint evict_page(Shard *sh, uint32_t page) noexcept nogil:
-    """Empty a page at once, without rescue; it ends in the arena's pool. A run's page: its item goes."""
-    cdef Page *p = &sh.arena.pages[page]
+    """Empty a page that may_empty() at once, without rescue; it ends in the arena's pool. A run's page: its item goes."""
     cdef Item *it
-    cdef bint emptied
-    if p.state == PAGE_RUN:
+    if sh.arena.pages[page].state == PAGE_RUN:
         it = item_at(sh.arena, page << CHUNK_BITS)
         evict_item(sh, hash_of(sh, it), page << CHUNK_BITS, it)
-        return True
-    slab_close_page(sh, page)
-    empty_page(sh, page, 0, p.bump, EMPTY_ALL)
-    emptied = p.used == 0
-    slab_reopen_page(sh, page)
-    return emptied
+    else:
+        discard_page(sh, page)
+    return True
 
 
 cdef bint evict_coldest(Shard *sh) noexcept nogil:
     """Empty the coldest page of the shard; False if there is none that may go."""
     cdef uint32_t cls, page = sh.draining
     if page:
-        sh.draining = 0      # half empty already
-        slab_reopen_page(sh, page)
+        drain_end(sh)        # half empty already
         if slab_owns(sh, page) and may_empty(sh, page):
             return evict_page(sh, page)
     cls = coldest_class(sh, False)
@@ -129,41 +206,3 @@ cdef bint evict_coldest(Shard *sh) noexcept nogil:
     if page == 0:
         page = oldest_page(sh, NOBODY)
     return page != 0 and evict_page(sh, page)
-
-
-cdef bint drain_step(Shard *sh) noexcept nogil:
-    """Work on emptying one page of the shard, survivors moving to other pages; False if there is nothing to empty.
-
-    The shard's lock is held.
-    """
-    cdef uint32_t cls, page
-    if sh.draining == 0:
-        cls = coldest_class(sh, True)
-        if cls == NOBODY:
-            return False
-        page = victim_page(sh, cls, True)
-        if page == 0:
-            return evict_coldest(sh)
-        if sh.arena.pages[page].state == PAGE_RUN:
-            return evict_page(sh, page)
-        slab_close_page(sh, page)
-        sh.draining = page
-        sh.drained = 0
-    drain_slice(sh, SLICE)
-    return True
-
-
-cdef void drain_slice(Shard *sh, uint32_t count) noexcept nogil:
-    """Go on with the page that is being emptied, `count` chunks of it; when that is done with, `draining` is 0. The shard's
-    lock is held."""
-    cdef uint32_t page = sh.draining
-    cdef Page *p = &sh.arena.pages[page]
-    if sh.drained < p.bump:
-        empty_page(sh, page, sh.drained, count, EMPTY_COLD)
-        sh.drained = min(sh.drained + count, p.bump)
-    else:
-        empty_page(sh, page, sh.drained - p.bump, count, EMPTY_RESCUE)
-        sh.drained += count
-    if p.used == 0 or sh.drained >= 2 * p.bump:
-        sh.draining = 0
-        slab_reopen_page(sh, page)

@@ -9,5 +9,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.shard cimport Shard
 
+cdef void note_eviction(Shard *sh, uint32_t cls, Item *it) noexcept nogil
 cdef void evict_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept nogil
 cdef bint evict_one(Shard *sh, uint32_t cls, uint32_t spare) noexcept nogil

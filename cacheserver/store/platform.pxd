@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from * nogil:
     """
     #include <stdint.h>
+    #include <pthread.h>
     #include <time.h>
     #if defined(__SSE2__)
     #include <emmintrin.h>
@@ -31,6 +32,7 @@ cdef extern from * nogil:
     static inline char *pointer_look(char **p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline void pointer_mark(char **p, char *v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
     static inline void prefetch(const void *p) { __builtin_prefetch(p); }
+    static inline void prefetch_write(void *p) { __builtin_prefetch(p, 1); }
     static inline uint32_t low_bit(uint64_t v) { return (uint32_t)__builtin_ctzll(v); }
     /* Bit i is set where tags[i] == tag, for the 12 tags of an index bucket (16 bytes are readable). */
     static inline uint32_t match_tags(const uint8_t *tags, uint8_t tag) {
@@ -42,6 +44,32 @@ cdef extern from * nogil:
         for (int i = 0; i < 12; i++) m |= (uint32_t)(tags[i] == tag) << i;
         return m;
     #endif
+    }
+    /* Bit i is set where slots[i] == h, for the 12 slots of an index bucket (16-byte aligned). */
+    static inline uint32_t match_slots(const uint32_t *slots, uint32_t h) {
+    #if defined(__SSE2__)
+        const __m128i *have = (const __m128i *)slots, want = _mm_set1_epi32((int)h);
+        return (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(have[0], want)))
+            | (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(have[1], want))) << 4
+            | (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(have[2], want))) << 8;
+    #else
+        uint32_t m = 0;
+        for (int i = 0; i < 12; i++) m |= (uint32_t)(slots[i] == h) << i;
+        return m;
+    #endif
+    }
+    /* Whether a thread waits for a mutex that the caller holds. A guess: where the C library does not show it, nobody does. */
+    static inline int mutex_wanted(const pthread_mutex_t *m) {
+    #if defined(__GLIBC__)
+        return __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) > 1;
+    #else
+        (void)m;
+        return 0;
+    #endif
+    }
+    static inline void rest_us(long us) {
+        struct timespec t = {0, us * 1000};
+        nanosleep(&t, NULL);
     }
     static inline int64_t wall_us(void) {
         struct timespec t;
@@ -68,8 +96,10 @@ cdef extern from * nogil:
     char *pointer_look(char **p)
     void pointer_mark(char **p, char *v)
     void prefetch(const void *p)
+    void prefetch_write(void *p)
     uint32_t low_bit(uint64_t v)                 # index of the lowest set bit; v must not be 0
     uint32_t match_tags(const uint8_t *tags, uint8_t tag)
+    uint32_t match_slots(const uint32_t *slots, uint32_t h)
     int64_t wall_us()                            # microseconds since 1970
     int64_t monotonic_ns()
 
@@ -81,6 +111,10 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *m)
     int pthread_mutex_trylock(pthread_mutex_t *m)
     int pthread_mutex_unlock(pthread_mutex_t *m)
+
+cdef extern from * nogil:
+    bint mutex_wanted(const pthread_mutex_t *m)
+    void rest_us(long us)                        # a system call: at least so many microseconds
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield()

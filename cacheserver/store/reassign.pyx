@@ -3,16 +3,15 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_DRAINING, arena_take_page
-from cacheserver.store.drain cimport drain_slice
+from cacheserver.store.drain cimport drain_begin, drain_slice
 from cacheserver.store.victim cimport victim_page
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
-from cacheserver.store.shard cimport Shard, StoreC
-from cacheserver.store.slab cimport slab_adopt, slab_close_page, slab_owns, slab_sizes
+from cacheserver.store.shard cimport DRAIN_FORCED, Shard, StoreC
+from cacheserver.store.slab cimport slab_adopt, slab_owns, slab_sizes
 
 cdef enum:
     ANY = -1
     POOL = 0                 # the class number of pages that no class has
-    SLICE = 256              # chunks of a page looked at while its shard's lock is held
 
 
 cdef Shard *giver_of(StoreC *s, uint32_t cls) noexcept nogil:
@@ -49,9 +48,7 @@ cdef uint32_t begin(Shard *sh, uint32_t cls) noexcept nogil:
     if sh.draining == 0:
         page = victim_page(sh, cls, True)
         if page:
-            slab_close_page(sh, page)
-            sh.draining = page
-            sh.drained = 0
+            drain_begin(sh, page, DRAIN_FORCED)
     pthread_mutex_unlock(&sh.lock)
     return page
 
@@ -65,7 +62,7 @@ cdef bint empty(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil:
         pthread_mutex_lock(&sh.lock)
         mine = sh.draining == page and sh.arena.pages[page].state == PAGE_DRAINING
         if mine:
-            drain_slice(sh, SLICE)
+            drain_slice(sh)
             mine = sh.draining == page
         gone = not slab_owns(sh, page) or sh.classes[cls].pages < before
         sh.slabs_moved += gone and not mine

@@ -33,7 +33,7 @@ from cacheserver.store.operations cimport (
 )
 from cacheserver.store.platform cimport atomic_add, atomic_get, atomic_set, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.room cimport count_no_memory, drop_chunk, take_chunk
-from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, StoreC, shard_of
+from cacheserver.store.shard cimport CHUNK_MAX, Shard, StoreC, shard_of
 from cacheserver.store.slab cimport slab_free, slab_touch
 
 cdef enum:
@@ -220,9 +220,9 @@ cdef Outcome store_commit(StoreC *s, Reservation *r, Put *put, uint32_t now) noe
         link_received(s, sh, r, put, old, now)
     else:
         drop_chunk(s, sh, h, it)
-    if old and (outcome == STORED or (outcome == NO_MEMORY and put.clearing)):
+    if old and outcome == NO_MEMORY and put.clearing:
         remove_item(sh, r.hash, old, item_at(&s.arena, old))
-    if outcome == STORED and not link_item(sh, r.hash, h, it, HOT):
+    if outcome == STORED and not link_item(sh, r.hash, h, it, old):
         slab_free(sh, h)
         put.cas = 0
         outcome = NO_MEMORY

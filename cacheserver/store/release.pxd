@@ -6,9 +6,11 @@ Threads: any thread. Locks are taken one at a time; none is held while the host 
 """
 from libc.stdint cimport int64_t
 
+from cacheserver.store.platform cimport pthread_mutex_t
 from cacheserver.store.shard cimport Shard, StoreC
 
 cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil
 cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil
+cdef void unlock_kindly(pthread_mutex_t *lock) noexcept nogil
 cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noexcept nogil

@@ -2,26 +2,31 @@
 """Release: see release.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_give_back, arena_release_pool, item_at, map_space, unmap_space
-from cacheserver.store.drain cimport drain_step, evict_coldest
+from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_release_pool, item_at, map_space, unmap_space
+from cacheserver.store.drain cimport evict_coldest
 from cacheserver.store.index cimport (
     Bucket,
     index_adjust,
     index_clear,
+    index_overflow_idle,
     index_release,
+    index_retire_overflow,
     index_spare,
     index_sparse,
-    index_swap_overflow,
 )
+from cacheserver.store.rescue cimport rescue_step
 from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes
 from cacheserver.store.platform cimport (
     atomic_add,
     atomic_get,
     atomic_set,
     monotonic_ns,
+    mutex_wanted,
     pthread_mutex_lock,
+    pthread_mutex_t,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
+    rest_us,
     sched_yield,
 )
 from cacheserver.store.shard cimport Shard, StoreC
@@ -29,8 +34,18 @@ from cacheserver.store.shard cimport Shard, StoreC
 cdef enum:
     BATCH = 32               # pages emptied before the host gets them back: bounds what a hard shrink has in hand
     PATIENCE = 2000          # tries for a shard's lock before waiting for it
-    SLICE = 256              # steps of the index while its shard's lock is held
+    SLICE = 64               # steps of the index while its shard's lock is held
+    LANES = 4                # pages that are being emptied at a time, by as many shards
+    REST = 20                # microseconds that a lock is left to those who wait for it
     INDEX_PATIENCE = 20000000  # nanoseconds a hard shrink spends on one shard's index
+
+
+cdef void unlock_kindly(pthread_mutex_t *lock) noexcept nogil:
+    """Unlock, for a caller that wants the lock again: who waits for it is asleep, and gets it only if that takes a while."""
+    cdef bint wanted = mutex_wanted(lock)
+    pthread_mutex_unlock(lock)
+    if wanted:
+        rest_us(REST)
 
 
 cdef Shard *lock_next(StoreC *s, uint64_t barren) noexcept nogil:
@@ -112,9 +127,7 @@ cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noe
     Works in slices until done or the clock shows `end`; the host takes the memory while no lock is held.
     """
     cdef uint32_t i
-    cdef bint more = True, mine = False      # mine: this thread, and no other, gives the tail back
-    cdef int64_t freed = 0, nbytes = 0
-    cdef Bucket *fresh
+    cdef bint more = True, mine = False      # mine: this thread, and no other, gives memory back
     while more:
         pthread_mutex_lock(&sh.lock)
         if sh.index.items == 0:
@@ -122,22 +135,32 @@ cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noe
         for i in range(SLICE):
             index_adjust(&sh.index, &s.arena)
         more = index_sparse(&sh.index) and monotonic_ns() < end
-        if not more and not sh.index.releasing and index_spare(&sh.index) >= least:
+        if not more and not sh.index.releasing and (
+                index_spare(&sh.index) >= least or sh.index.retired != NULL or index_overflow_idle(&sh.index, least)):
             sh.index.releasing = mine = True
-        pthread_mutex_unlock(&sh.lock)
-    if mine:
-        freed = index_release(&sh.index, &s.arena)
-        pthread_mutex_lock(&sh.lock)
-        sh.index.releasing = False
-        pthread_mutex_unlock(&sh.lock)
-    if sh.index.overflow_used == 0 and <int64_t>sh.index.overflow_ready >= least:
+        unlock_kindly(&sh.lock)
+    return give_back(s, sh, least, end) if mine else 0
+
+
+cdef int64_t give_back(StoreC *s, Shard *sh, int64_t least, int64_t end) noexcept nogil:
+    """Give what a shard's index does not need to the host, in pieces until done or the clock shows `end`, and end its
+    `releasing`, which this thread has set. Lock not held."""
+    cdef int64_t freed = 0, piece = 1
+    cdef Bucket *fresh
+    if index_overflow_idle(&sh.index, least):
         fresh = <Bucket *>map_space(sh.index.space * sizeof(Bucket))
         pthread_mutex_lock(&sh.lock)
-        fresh = index_swap_overflow(&sh.index, fresh, &nbytes)
+        fresh = index_retire_overflow(&sh.index, fresh)
         pthread_mutex_unlock(&sh.lock)
         unmap_space(fresh, sh.index.space * sizeof(Bucket))
-        arena_give_back(&s.arena, nbytes)
-        freed += nbytes
+    while piece:
+        piece = index_release(&sh.index, &s.arena)
+        freed += piece
+        if monotonic_ns() >= end:
+            break
+    pthread_mutex_lock(&sh.lock)
+    sh.index.releasing = False
+    pthread_mutex_unlock(&sh.lock)
     return freed
 
 
@@ -172,8 +195,25 @@ cdef int64_t release_soft(StoreC *s, int64_t target) noexcept nogil:
     cdef int64_t freed = arena_release_pool(&s.arena, target, 0), owed = target - freed
     if owed > atomic_get(&s.debt):
         atomic_set(&s.debt, owed)
+        atomic_add(&s.asks, 1)
     atomic_add(&s.released_soft, freed)
     return freed
+
+
+cdef uint64_t others(StoreC *s) noexcept nogil:
+    """Shards that must not begin with a page, as enough of them are at it: what each has given up counts when it is done.
+
+    A racy look, one bit a shard. Only as many pages as are owed are begun with.
+    """
+    cdef uint64_t idle = 0
+    cdef int64_t lanes = (atomic_get(&s.debt) + PAGE_SIZE - 1) >> PAGE_SHIFT
+    cdef uint32_t i, busy = 0
+    for i in range(s.nshards):
+        if s.shards[i].draining:
+            busy += 1
+        else:
+            idle |= <uint64_t>1 << i
+    return idle if busy >= (lanes if lanes < LANES else LANES) else 0
 
 
 cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
@@ -187,13 +227,15 @@ cdef int64_t release_pay(StoreC *s, int64_t budget_ns) noexcept nogil:
             settle_debt(s, freed)
             atomic_add(&s.released_soft, freed)
         else:
-            sh = lock_next(s, barren)
+            sh = lock_next(s, barren | others(s))
+            if sh == NULL:
+                sh = lock_next(s, barren)
             if sh == NULL:
                 atomic_set(&s.debt, 0)     # nothing that may go: asking again will find what changes
                 break
-            if not drain_step(sh):
+            if not rescue_step(s, sh):
                 barren |= <uint64_t>1 << sh.number
-            pthread_mutex_unlock(&sh.lock)
+            unlock_kindly(&sh.lock)
         if monotonic_ns() >= end:
             break
     freed = atomic_get(&s.debt)

@@ -2,11 +2,20 @@
 """Room for an item: see room.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport OS_PAGE, arena_release_pool, arena_take_page, page_of
+from cacheserver.store.arena cimport (
+    CHUNK_BITS,
+    OS_PAGE,
+    PAGE_DRAINING,
+    Page,
+    arena_release_pool,
+    arena_take_page,
+    page_of,
+)
 from cacheserver.store.balance cimport balance_fresh, balance_host, balance_step
-from cacheserver.store.classes cimport classes_least, classes_lost
+from cacheserver.store.classes cimport classes_least, classes_lost, coldest_item
 from cacheserver.store.drain cimport evict_coldest
 from cacheserver.store.evict cimport evict_one
+from cacheserver.store.expiry cimport expire_page
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.platform cimport (
     pthread_mutex_lock,
@@ -16,6 +25,7 @@ from cacheserver.store.platform cimport (
 )
 from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_free, slab_sizes
+from cacheserver.store.steer cimport steer_begin
 
 cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk that costs nobody anything: from an open page, or from a page that there is leave for."""
@@ -34,10 +44,24 @@ cdef bint evict_counted(Shard *sh, uint32_t cls) noexcept nogil:
     return True
 
 
+cdef handle_t room_of_expired(Shard *sh, uint32_t cls) noexcept nogil:
+    """A chunk on the page of the class's coldest item whose own item's time has come; 0 if there is none."""
+    cdef uint32_t page = coldest_item(sh, cls) >> CHUNK_BITS
+    cdef Page *p = &sh.arena.pages[page]
+    if page == 0 or p.min_exp > sh.now or p.state == PAGE_DRAINING or expire_page(sh, page) == 0:
+        return 0
+    return fresh_chunk(sh, cls)
+
+
 cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk of this class by evicting from it; 0 if it has nothing to evict."""
     cdef uint32_t tries, most = 4
     cdef handle_t h
+    if sh.learning and sh.learner == NULL and sh.number == 0:
+        steer_begin(sh)
+    h = room_of_expired(sh, cls)
+    if h:
+        return h
     balance_step(sh, cls)
     h = fresh_chunk(sh, cls)
     if h:

@@ -107,7 +107,7 @@ cdef void slab_adopt(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil:
     p.chunk_size = k.chunk_size
     p.nchunks = k.nchunks
     p.used = p.bump = p.free_head = 0
-    p.pins = p.run = 0
+    p.pins = p.run = p.deadlines = 0
     p.min_exp = 0xffffffff
     p.cls = cls
     p.shard = sh.number
@@ -190,6 +190,7 @@ cdef handle_t slab_alloc_run(Shard *sh, uint64_t nbytes, bint force) noexcept no
     p.cls = cls
     p.shard = sh.number
     publish(&p.state, PAGE_RUN)
+    sh.run_bytes += (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
     sh.classes[cls].pages += p.run
     sh.classes[cls].used += 1
     sh.pages += p.run
@@ -207,6 +208,7 @@ cdef void slab_free(Shard *sh, handle_t h) noexcept nogil:
     p.used -= 1
     if p.state == PAGE_RUN:
         nbytes = item_bytes(it)
+        sh.run_bytes -= (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
         k.pages -= p.run
         sh.pages -= p.run
         it.bits = FREE

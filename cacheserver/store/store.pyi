@@ -8,6 +8,7 @@ class Store:
     max_item: bytes of header, key, flags and value that one item may have.
     evictions: False = refuse writes instead of evicting (memcached's -M).
     cas: False = every item's cas unique is 0 (memcached's -C).
+    manner: see steer(), for tests and benchmarks only; None: as the store finds best.
     Raises MemoryError when the system refuses address space.
 
     Times are seconds of a clock of the caller's choice that starts above 1; exptime 0 = never.
@@ -24,6 +25,7 @@ class Store:
         max_item: int = 1048576,
         evictions: bool = True,
         cas: bool = True,
+        manner: str | None = None,
     ) -> None: ...
     @property
     def class_count(self) -> int:
@@ -52,8 +54,11 @@ class Store:
     def pay(self, budget_us: int = 1000) -> int:
         """Pay soft debt for about `budget_us` microseconds; returns the bytes still owed."""
 
-    def maintain(self, now: int, budget_us: int = 1000) -> None:
-        """Free what has expired and surplus empty pages. One thread at a time."""
+    def maintain(self, now: int, budget_us: int = 1000) -> bool:
+        """Free what has expired, holes and surplus empty pages, for about `budget_us` microseconds. One thread at a time.
+
+        True: there is more to do, so come back sooner than usual.
+        """
 
     def ledger(self) -> tuple[int, int]:
         """(bytes resident, index included; bytes granted that the host has not charged yet)."""
@@ -64,11 +69,22 @@ class Store:
     def take_revoked(self) -> bool:
         """True once after a hard shrink has revoked reservations: their holders should look."""
 
+    def steer(self, manner: str) -> None:
+        """Let eviction choose by `manner` from now on: "lru" or "s3fifo". For tests and benchmarks only.
+
+        Raises ValueError for another name.
+        """
+
     def flush(self) -> None:
         """Forget every item."""
 
     def snapshot(self) -> dict[str, Any]:
-        """Counters and gauges under memcached's names, "classes" by slab class."""
+        """Counters and gauges under memcached's names, "classes" by slab class (numbered from 1).
+
+        In total and in each class: bytes_committed = bytes_live + bytes_loose + bytes_free + bytes_meta, of
+        which bytes_untouched is not resident; snapshot.pxd tells what each is. "committed" and "untouched"
+        are the ledger.
+        """
 
     def get(self, key: bytes, now: int = 1) -> tuple[bytes, int, int] | None:
         """(value, flags, cas) or None."""

@@ -1,1 +1,1 @@
-"""Benchmarks: scripts that print a table each; no test runs them."""
+"""Benchmarks: programs that measure and print, for docs/benchmarks.md; they judge nothing."""

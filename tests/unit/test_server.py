@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cacheserver.buffers import Buffers, share
-from cacheserver.housekeeping import REST_SECONDS, SLICE_US, UPKEEP_SECONDS, Housekeeping
+from cacheserver.housekeeping import BUSY_SECONDS, REST_SECONDS, SLICE_US, UPKEEP_SECONDS, Housekeeping
 from cacheserver.server import shard_count, size_text
 from cacheserver.shrinkers import StoreShrinker
 
@@ -194,3 +194,11 @@ def test_upkeep_goes_on() -> None:
     keeper(loop, [0], tended).start()
     assert [loop.run_next(), loop.run_next()] == [UPKEEP_SECONDS, UPKEEP_SECONDS]
     assert tended == [SLICE_US, SLICE_US]
+
+
+def test_upkeep_comes_back_sooner_while_more_is_waiting() -> None:
+    loop, waiting = FakeLoop(), [True, True, False]
+    Housekeeping(cast(Any, loop), lambda _: 0, lambda _: waiting.pop(0)).start()
+    assert [loop.run_next(), loop.run_next(), loop.run_next()] == [UPKEEP_SECONDS, BUSY_SECONDS, BUSY_SECONDS]
+    assert [delay for delay, _ in loop.due] == [UPKEEP_SECONDS]
+    assert SLICE_US / 1e6 <= 0.25 * (SLICE_US / 1e6 + BUSY_SECONDS)
