@@ -12,3 +12,5 @@ from cacheserver.store.shard cimport Shard
 cdef void balance_step(Shard *sh, uint32_t cls) noexcept nogil
 cdef handle_t balance_fresh(Shard *sh, uint32_t cls) noexcept nogil
 cdef uint32_t balance_host(Shard *sh, uint32_t cls) noexcept nogil
+cdef bint evict_for_room(Shard *sh, uint32_t cls) noexcept nogil
+cdef bint balance_run(Shard *sh) noexcept nogil

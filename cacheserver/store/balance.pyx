@@ -3,11 +3,12 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_DRAINING, PAGE_RUN, arena_take_page
-from cacheserver.store.classes cimport classes_count, classes_view
-from cacheserver.store.drain cimport drain_begin, drain_slice, evict_page
+from cacheserver.store.classes cimport classes_count, classes_lost, classes_view
+from cacheserver.store.drain cimport drain_begin, drain_slice, evict_coldest, evict_page
+from cacheserver.store.evict cimport evict_one
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver, rebalance_host, rebalance_lowest, rebalance_may_open, rebalance_opening, rebalance_sets
-from cacheserver.store.shard cimport CLASS_MAX, DRAIN_FORCED, Shard
+from cacheserver.store.shard cimport CLASS_MAX, DRAIN_FORCED, Shard, SlabClass
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_sizes
 from cacheserver.store.victim cimport victim_page
 
@@ -49,7 +50,7 @@ cdef handle_t balance_fresh(Shard *sh, uint32_t cls) noexcept nogil:
     if page == 0:
         return 0
     slab_adopt(sh, page, open)
-    classes_count(sh)
+    classes_count(sh, False)
     return slab_alloc(sh, open)
 
 
@@ -118,6 +119,17 @@ cdef void look(Shard *sh, uint32_t cls) noexcept nogil:
         begin_move(sh, giver, cls)
 
 
+cdef bint evict_for_room(Shard *sh, uint32_t cls) noexcept nogil:
+    """Evict the item of a class whose turn it is, and count what that costs (nothing, if it had expired)."""
+    cdef SlabClass *k = &sh.classes[cls]
+    cdef uint64_t evicted = k.evicted, unread = k.evicted_unfetched
+    if not evict_one(sh, cls, 0):
+        return False
+    if k.evicted != evicted:
+        classes_lost(sh, cls, k.evicted_unfetched == unread)
+    return True
+
+
 cdef void balance_step(Shard *sh, uint32_t cls) noexcept nogil:
     """To be called before something is evicted from class `cls` for want of room: goes on with the move that is under way,
     or looks now and then whether there should be one."""
@@ -129,3 +141,15 @@ cdef void balance_step(Shard *sh, uint32_t cls) noexcept nogil:
     elif sh.draining == 0 and sh.since_balance > PATIENCE:
         sh.since_balance = 0
         look(sh, cls)
+
+
+cdef bint balance_run(Shard *sh) noexcept nogil:
+    """Make room for an item that needs pages of its own: by one of its kind, unless more pages of theirs are worth more than
+    some other class's; False if nothing of the shard may go."""
+    cdef ClassView views[CLASS_MAX]
+    cdef uint32_t runs = slab_sizes().count
+    classes_view(sh, views)
+    if views[runs].pages and rebalance_giver(views, runs + 1, sh.step, runs) == NOBODY:
+        if evict_for_room(sh, runs):
+            return True
+    return evict_coldest(sh)

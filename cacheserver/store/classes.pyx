@@ -12,6 +12,7 @@ from cacheserver.store.slab cimport slab_sizes
 cdef enum:
     WINDOW = 256             # hits and writes, times the pages of the shard, after which what was before counts half
     WINDOW_LEAST = 32768     # but in no fewer than these
+    MANY = 12                # classes
     FORGET = 60              # seconds after which it does so anyhow
 
 
@@ -65,14 +66,15 @@ cdef void classes_tick(Shard *sh) noexcept nogil:
         halve(sh)
 
 
-cdef void classes_count(Shard *sh) noexcept nogil:
-    """Look how many classes are asked for, and set how many may have pages: see rebalance_step()."""
+cdef void classes_count(Shard *sh, bint full) noexcept nogil:
+    """Look how many classes are asked for, and set how many may have pages: see rebalance_step(). A shard that is not `full`
+    may grow yet, and the pages that a few classes fill in part are no loss then."""
     cdef uint32_t c, seen = 0, runs = slab_sizes().count
     cdef SlabClass *k
     for c in range(runs):
         k = &sh.classes[c]
         seen += k.pages > 0 or k.sets > 0 or k.cmd_set != k.sets_seen
-    sh.step = rebalance_step(seen, sh.pages)
+    sh.step = rebalance_step(seen, sh.pages) if full or seen >= MANY else 1
 
 
 cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
@@ -90,7 +92,7 @@ cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
         views[c].sets = k.sets
     if sh.operations > WINDOW_LEAST and sh.operations > sh.pages * WINDOW:
         halve(sh)
-    classes_count(sh)
+    classes_count(sh, True)
 
 
 cdef uint32_t cheapest(Shard *sh, bint sparse, uint64_t *price) noexcept nogil:

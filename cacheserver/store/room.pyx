@@ -11,10 +11,9 @@ from cacheserver.store.arena cimport (
     arena_take_page,
     page_of,
 )
-from cacheserver.store.balance cimport balance_fresh, balance_host, balance_step
-from cacheserver.store.classes cimport classes_least, classes_lost, coldest_item
+from cacheserver.store.balance cimport balance_fresh, balance_host, balance_run, balance_step, evict_for_room
+from cacheserver.store.classes cimport classes_least, coldest_item
 from cacheserver.store.drain cimport evict_coldest
-from cacheserver.store.evict cimport evict_one
 from cacheserver.store.expiry cimport expire_page
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.platform cimport (
@@ -31,17 +30,6 @@ cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk that costs nobody anything: from an open page, or from a page that there is leave for."""
     cdef handle_t h = slab_alloc(sh, cls)
     return h if h else balance_fresh(sh, cls)
-
-
-cdef bint evict_counted(Shard *sh, uint32_t cls) noexcept nogil:
-    """Evict the coldest item of a class, and count what that costs (nothing, if it had expired)."""
-    cdef SlabClass *k = &sh.classes[cls]
-    cdef uint64_t evicted = k.evicted, unread = k.evicted_unfetched
-    if not evict_one(sh, cls, 0):
-        return False
-    if k.evicted != evicted:
-        classes_lost(sh, cls, k.evicted_unfetched == unread)
-    return True
 
 
 cdef handle_t room_of_expired(Shard *sh, uint32_t cls) noexcept nogil:
@@ -69,7 +57,7 @@ cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
     if sh.draining and sh.arena.pages[sh.draining].cls == cls:
         most = 64            # what is evicted from the page that is being emptied makes no room
     for tries in range(most):
-        if not evict_counted(sh, cls):
+        if not evict_for_room(sh, cls):
             return 0
         h = fresh_chunk(sh, cls)
         if h:
@@ -166,7 +154,7 @@ cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
             victim = &s.shards[i & (s.nshards - 1)]
             i += 1
             pthread_mutex_lock(&victim.lock)
-            barren = 0 if evict_coldest(victim) else barren + 1
+            barren = 0 if balance_run(victim) else barren + 1
             pthread_mutex_unlock(&victim.lock)
         freed += arena_release_pool(&s.arena, <int64_t>need + OS_PAGE - freed, 0)
     pthread_mutex_lock(&sh.lock)
