@@ -63,6 +63,11 @@ cdef struct SlabClass:
     uint64_t bytes           # of the items in them (memcached's mem_requested)
     uint64_t surplus         # free chunks when compact last looked
     Segment segments[2]
+    # what it is worth, see rebalance.pxd: halved now and then
+    uint64_t worth
+    uint64_t hits_seen       # hits that are counted in it
+    uint64_t sets_seen
+    uint64_t sets            # writes of items of this class's size, wherever they went
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
@@ -84,6 +89,8 @@ cdef struct Shard:
     Learner *learner         # shard 0's, once it has evicted; NULL = none. Freed with the store
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
+    uint32_t moving          # page being emptied for another class; not `draining` any more if somebody else has taken it over
+    uint32_t taker           # that class
     uint32_t drained         # chunks of it that are done with
     DrainHow how
     uint32_t dice            # state of the sequence that picks pages and chunks at random
@@ -91,6 +98,9 @@ cdef struct Shard:
     uint64_t thin[5]         # classes that are being compacted
     uint32_t looked          # store clock, seconds: when compact last looked for such
     uint32_t since_balance   # evictions since the last look at the balance between classes
+    uint32_t step            # every how many-th class may be opened, see rebalance_step(); 0 at first
+    uint64_t operations      # hits and writes since the classes' worths were halved
+    uint32_t halved          # store clock when they were, seconds
     uint64_t cas
     uint64_t cas_step
     uint64_t pages

@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_release_pool
+from cacheserver.store.classes cimport classes_tick
 from cacheserver.store.compact cimport compact_look, compact_step
 from cacheserver.store.drain cimport drain_end
 from cacheserver.store.expiry cimport expire_some
@@ -24,6 +25,7 @@ cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now, int32_t candidate) noex
     pthread_mutex_lock(&sh.lock)
     if now > sh.now:
         sh.now = now
+    classes_tick(sh)
     steer_follow(sh, candidate)
     if sh.draining and sh.how == DRAIN_RESCUE and atomic_get(&s.debt) <= 0:
         drain_end(sh)
