@@ -229,16 +229,16 @@ class StoreMachine(StoreModel):
         ttl=st.sampled_from([0, 0, 3, 15]),
     )
     def many(self, again: bool, count: int, size: int, ttl: int) -> None:
-        """Up to 5 MiB at once; `again`: of what has been there before."""
+        """Up to 5 MiB at once; `again`: of what has been there before. Neighbours expire at different times."""
         if self.lossy:
             self.look()
-        exptime = self.now + ttl if ttl else 0
         begin = 0 if again else self.tiny
         count = min(count, 5 * MIB // (size + 1))
         self.tiny = max(self.tiny, begin + count)
         for number in range(begin, begin + count):
             key = b"t%d" % number
             value = (key * (size // 2))[:size]
+            exptime = self.now + ttl + number // 500 % 5 if ttl else 0
             got = self.store.put("set", key, value, exptime=exptime, now=self.now)
             if got == "STORED":
                 self.model[key] = Entry(value, 0, exptime)
