@@ -69,6 +69,7 @@ cdef struct Arena:
     int64_t side_bytes       # of `committed`: what lies beside pages; atomic
     int64_t low_water        # the monitor is woken when the allowance falls below; atomic
     int64_t wanted           # the monitor should be woken; atomic flag
+    int64_t ceiling          # bytes the host would let the store grow to, 0 = not known; atomic
     int64_t capacity         # tests and benchmarks only: bound on `committed`, 0 = none
     int wake_fd
 

@@ -50,7 +50,7 @@ cdef handle_t balance_fresh(Shard *sh, uint32_t cls) noexcept nogil:
     if page == 0:
         return 0
     slab_adopt(sh, page, open)
-    classes_count(sh, False)
+    classes_count(sh)
     return slab_alloc(sh, open)
 
 

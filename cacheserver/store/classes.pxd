@@ -13,7 +13,7 @@ from cacheserver.store.shard cimport Shard, SlabClass
 cdef handle_t coldest_item(Shard *sh, uint32_t cls) noexcept nogil
 cdef uint32_t tail_age(Shard *sh, uint32_t cls) noexcept nogil
 cdef uint32_t spare_pages(SlabClass *k) noexcept nogil
-cdef void classes_count(Shard *sh, bint full) noexcept nogil
+cdef void classes_count(Shard *sh) noexcept nogil
 cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil
 cdef void classes_lost(Shard *sh, uint32_t cls, bint read) noexcept nogil
 cdef void classes_tick(Shard *sh) noexcept nogil

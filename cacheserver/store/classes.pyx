@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Slab classes compared: see classes.pxd."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport item_at
+from cacheserver.store.arena cimport PAGE_SHIFT, item_at
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.lru cimport lru_coldest
+from cacheserver.store.platform cimport atomic_get
 from cacheserver.store.rebalance cimport HIT, LOST_READ, LOST_UNREAD, NOBODY, ClassView, rebalance_cost, rebalance_step
 from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
 from cacheserver.store.slab cimport slab_sizes
@@ -12,7 +13,8 @@ from cacheserver.store.slab cimport slab_sizes
 cdef enum:
     WINDOW = 256             # hits and writes, times the pages of the shard, after which what was before counts half
     WINDOW_LEAST = 32768     # but in no fewer than these
-    MANY = 12                # classes
+    MANY = 4                 # classes; the pages that fewer fill in part are no loss until something has to be evicted
+    ROOMY = 4                # pages for each class there is
     FORGET = 60              # seconds after which it does so anyhow
 
 
@@ -66,15 +68,24 @@ cdef void classes_tick(Shard *sh) noexcept nogil:
         halve(sh)
 
 
-cdef void classes_count(Shard *sh, bint full) noexcept nogil:
-    """Look how many classes are asked for, and set how many may have pages: see rebalance_step(). A shard that is not `full`
-    may grow yet, and the pages that a few classes fill in part are no loss then."""
-    cdef uint32_t c, seen = 0, runs = slab_sizes().count
+cdef bint roomy(Shard *sh) noexcept nogil:
+    """Whether the shard may have so many pages that those which classes fill in part do not count; they are not resident."""
+    cdef int64_t bound = sh.arena.capacity if sh.arena.capacity else atomic_get(&sh.arena.ceiling)
+    return bound == 0 or (bound >> PAGE_SHIFT) // sh.nshards > ROOMY * slab_sizes().count
+
+
+cdef void classes_count(Shard *sh) noexcept nogil:
+    """Look how many classes are asked for, and set which may have pages: see rebalance_step()."""
+    cdef uint32_t c, seen = 0
     cdef SlabClass *k
-    for c in range(runs):
+    sh.step = 1
+    if sh.evictions == 0 and roomy(sh):
+        return
+    for c in range(slab_sizes().count):
         k = &sh.classes[c]
         seen += k.pages > 0 or k.sets > 0 or k.cmd_set != k.sets_seen
-    sh.step = rebalance_step(seen, sh.pages) if full or seen >= MANY else 1
+    if sh.evictions or seen >= MANY:
+        sh.step = rebalance_step(seen, sh.pages)
 
 
 cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
@@ -92,7 +103,7 @@ cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
         views[c].sets = k.sets
     if sh.operations > WINDOW_LEAST and sh.operations > sh.pages * WINDOW:
         halve(sh)
-    classes_count(sh, True)
+    classes_count(sh)
 
 
 cdef uint32_t cheapest(Shard *sh, bint sparse, uint64_t *price) noexcept nogil:

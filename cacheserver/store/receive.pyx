@@ -55,8 +55,8 @@ cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil:
         all_bytes = s.arena.capacity
     elif spare > 0:
         all_bytes += spare
-    if all_bytes < atomic_get(&s.ceiling):
-        all_bytes = atomic_get(&s.ceiling)
+    if all_bytes < atomic_get(&s.arena.ceiling):
+        all_bytes = atomic_get(&s.arena.ceiling)
     if held == 0:
         return quota_of(need) <= all_bytes // 4 * 3
     return held + quota_of(need) <= (all_bytes // 8 if need <= SMALL else all_bytes // 4)

@@ -123,7 +123,6 @@ cdef struct StoreC:
     int64_t reserved         # bytes of values being received; atomic
     int64_t debt             # bytes a soft shrink still owes; atomic
     int64_t asks             # times the debt was raised; atomic
-    int64_t ceiling          # bytes the host would let the store grow to, 0 = not known; atomic
     int64_t revoked          # reservations were revoked since the engine last looked; atomic flag
     int64_t flush_at         # store clock, seconds: a delayed flush; 0 = none; atomic
     int64_t released_soft    # bytes given back since start; atomic

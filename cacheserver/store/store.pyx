@@ -177,11 +177,11 @@ cdef class Store:
 
     @property
     def ceiling(self):
-        return atomic_get(&self.c.ceiling)
+        return atomic_get(&self.c.arena.ceiling)
 
     @ceiling.setter
     def ceiling(self, int64_t nbytes):
-        atomic_set(&self.c.ceiling, nbytes)
+        atomic_set(&self.c.arena.ceiling, nbytes)
 
     @property
     def class_count(self):
