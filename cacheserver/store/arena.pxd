@@ -20,6 +20,7 @@ cdef enum:
     CHUNK_MASK = 16383
     MIN_CHUNK = 64
     OS_PAGE = 4096
+    TOUCHED_WORDS = 4        # 64 OS pages each
     LARGE_CHUNKS = 64        # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
     SIDE_SIZE = 36864        # bytes of address space beside each page, for whoever has cut it up
 
@@ -40,7 +41,7 @@ cdef struct Page:
     uint32_t free_head       # first free chunk + 1
     uint32_t next            # neighbours in the class's list of open pages, or in the pool
     uint32_t prev
-    uint32_t touched         # bytes from the start that may be resident
+    uint32_t touched         # bytes that may be resident; PAGE_RUN: of the whole run, from its start on
     uint32_t min_exp         # store clock: no item here expires earlier
     uint32_t deadlines       # store clock, seconds: what the page's deadlines count from; 0 = it has none
     uint32_t side            # bytes beside the page that are counted as committed, from the start on
@@ -54,7 +55,7 @@ cdef struct Arena:
     char *base
     Page *pages
     uint64_t *taken          # one bit a page: not ABSENT
-    uint8_t *chunk_touched   # LARGE_CHUNKS bytes a page: OS pages touched of each chunk, where chunks are large
+    uint64_t *touched        # TOUCHED_WORDS a page: one bit for each OS page that may be resident, but in runs
     char *sides              # SIDE_SIZE bytes a page
     uint32_t npages
     uint32_t high            # pages from here on have never been taken
@@ -96,6 +97,7 @@ cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil
 cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nogil
 cdef void arena_use_side(Arena *a, uint32_t page, uint32_t nbytes) noexcept nogil
 cdef void arena_put_page(Arena *a, uint32_t page) noexcept nogil
+cdef void arena_touch(Arena *a, uint32_t page, uint32_t begin, uint32_t end) noexcept nogil
 cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil

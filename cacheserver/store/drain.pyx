@@ -13,6 +13,7 @@ from cacheserver.store.item cimport LIVE, STATE, Item, handle_t, item_bytes, ite
 from cacheserver.store.link cimport hash_of
 from cacheserver.store.lru cimport lru_replace
 from cacheserver.store.platform cimport monotonic_ns, mutex_wanted, prefetch
+from cacheserver.store.poison cimport unpoison
 from cacheserver.store.rebalance cimport NOBODY
 from cacheserver.store.shard cimport DRAIN_FORCED, DRAIN_RESCUE, DrainHow, Rescue, Shard, SlabClass
 from cacheserver.store.slab cimport slab_alloc, slab_close_page, slab_free, slab_owns, slab_reopen_page, slab_touch
@@ -82,6 +83,7 @@ cdef void move_item(Shard *sh, uint64_t hash, handle_t h, Item *it, handle_t hol
     cdef Page *p = page_of(sh.arena, hole)
     cdef SlabClass *k = &sh.classes[p.cls]
     cdef Item *copy = item_at(sh.arena, hole)
+    unpoison(copy, item_bytes(it))
     memcpy(copy, it, item_bytes(it))
     slab_touch(sh, hole, item_bytes(it))
     index_replace(&sh.index, hash, h, hole)

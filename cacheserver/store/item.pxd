@@ -9,6 +9,8 @@ so its bytes may be read without the lock.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from cacheserver.store.poison cimport unpoison
+
 ctypedef uint32_t handle_t   # page number << CHUNK_BITS | chunk number; 0 = no item
 
 cdef enum:
@@ -82,6 +84,7 @@ cdef inline uint64_t item_bytes(Item *it) noexcept nogil:
 cdef inline void item_fill(Item *it, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
                            uint32_t nbytes, uint32_t now) noexcept nogil:
     """Write header, key and flags of a fresh LOOSE item (the value is the caller's)."""
+    unpoison(it, item_size(nkey, flags, nbytes))
     it.next = it.prev = 0
     it.cas = 0
     it.exptime = exptime

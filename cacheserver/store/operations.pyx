@@ -33,6 +33,7 @@ from cacheserver.store.platform cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from cacheserver.store.poison cimport poison_behind
 from cacheserver.store.room cimport count_no_memory, room_for
 from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
@@ -232,6 +233,7 @@ cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t e
     cdef Item *it = item_at(&s.arena, h)
     cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
     cdef int64_t more = -<int64_t>item_bytes(it)
+    poison_behind(it, item_size(it.nkey, flags, nbytes), k.chunk_size)
     it.bits &= ~(FETCHED | HAS_FLAGS)
     it.stale = it.won = it.encoded = False
     if flags:

@@ -3,10 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport (
-    CHUNK_BITS,
-    PAGE_RUN,
     PAGE_SIZE,
-    arena_run_touched,
     arena_wake,
     item_at,
     page_of,
@@ -152,9 +149,11 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
 
 cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil:
     """More of the value has arrived (`r.received` says how much): the host has charged it, and the client is alive."""
+    cdef Shard *sh = shard_of(s, r.hash)
+    pthread_mutex_lock(&sh.lock)
     r.item.atime = now
-    if page_of(&s.arena, r.handle).state == PAGE_RUN:
-        arena_run_touched(&s.arena, r.handle >> CHUNK_BITS, item_bytes(r.item) - r.nbytes + r.received)
+    slab_touch(sh, r.handle, item_bytes(r.item) - r.nbytes + r.received)
+    pthread_mutex_unlock(&sh.lock)
 
 
 cdef bint store_is_revoked(Reservation *r) noexcept nogil:

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cacheserver.store.arena cimport (
-    LARGE_CHUNKS,
+    TOUCHED_WORDS,
     OS_PAGE,
     PAGE_DRAINING,
     PAGE_FREE,
@@ -91,7 +91,7 @@ cdef uint64_t os_pages(uint64_t nbytes) noexcept nogil:
 
 cdef void add_pages(ClassSum *sums, Sum *sum, Arena *a) noexcept nogil:
     """Add what the page table tells. No lock is held: a page that changes meanwhile is counted as before or as after."""
-    cdef uint32_t page, group = 0
+    cdef uint32_t page
     cdef uint8_t state
     cdef Page *p
     cdef ClassSum *into
@@ -106,10 +106,7 @@ cdef void add_pages(ClassSum *sums, Sum *sum, Arena *a) noexcept nogil:
         into.touched += p.touched
         into.side_bytes += p.side
         into.free_end += p.nchunks - p.bump
-        if p.nchunks <= LARGE_CHUNKS and state != PAGE_RUN and page // (OS_PAGE // LARGE_CHUNKS) + 1 != group:
-            group = page // (OS_PAGE // LARGE_CHUNKS) + 1
-            sum.table_bytes += OS_PAGE       # of Arena.chunk_touched
-    sum.table_bytes += os_pages(a.high * sizeof(Page)) + os_pages(a.high // 8 + 1)
+    sum.table_bytes += os_pages(a.high * sizeof(Page)) + os_pages(a.high // 8 + 1) + os_pages(a.high * TOUCHED_WORDS * 8)
 
 
 cdef void add_shard(Sum *sum, Shard *sh) noexcept nogil:

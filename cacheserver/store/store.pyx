@@ -8,6 +8,7 @@ import os
 
 from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
 from cacheserver.store.arithmetic cimport store_arith
+from cacheserver.store.audit cimport audit_resident, audit_store
 from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
@@ -51,6 +52,7 @@ from cacheserver.store.operations cimport (
     store_touch,
 )
 from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.poison cimport poison_is_on
 from cacheserver.store.reassign cimport (
     REASSIGN_BAD_CLASS,
     REASSIGN_BUSY,
@@ -249,6 +251,19 @@ cdef class Store:
                 self.c.shards[i].manner = m
                 self.c.shards[i].learning = False
                 pthread_mutex_unlock(&self.c.shards[i].lock)
+
+    def audit(self):
+        return audit_store(&self.c)
+
+    def resident(self):
+        cdef int64_t nbytes
+        with nogil:
+            nbytes = audit_resident(&self.c)
+        return nbytes
+
+    @property
+    def poisons(self):
+        return poison_is_on()
 
     def flush(self):
         with nogil:

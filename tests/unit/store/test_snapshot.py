@@ -53,7 +53,7 @@ def full() -> Store:
 
 def half_deleted() -> Store:
     store = Store(shards=4)
-    n = fill(store, 64 * MIB, SIZES)
+    n = fill(store, 128 * MIB, SIZES)
     for i in random.Random(1).sample(range(n), n // 2):
         assert store.delete(b"key-%d" % i, NOW)
     return store
@@ -88,7 +88,7 @@ def after_a_hard_shrink() -> Store:
 
 def after_a_soft_shrink() -> Store:
     store = half_deleted()
-    store.shrink(20 * MIB, False)
+    store.shrink(15 * MIB, False)
     while store.pay():
         pass
     return store
