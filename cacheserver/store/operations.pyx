@@ -5,6 +5,7 @@ from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
 from cacheserver.store.deadlines cimport note_deadline
+from cacheserver.store.balance cimport balance_fits
 from cacheserver.store.flush cimport flush_all
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
@@ -277,7 +278,7 @@ cdef handle_t write_item(StoreC *s, Shard *sh, const Put *put, uint64_t hash, ha
     if stale:
         exptime = before.exptime
         won = before.won
-    if old and before.refs == 0 and page_of(&s.arena, old).cls == slab_class_of(item_size(nkey, flags, nbytes)):
+    if old and before.refs == 0 and balance_fits(sh, page_of(&s.arena, old).cls, item_size(nkey, flags, nbytes)):
         overwrite(s, sh, old, flags, exptime, value, nbytes)
         steer_store(sh, hash)
     else:

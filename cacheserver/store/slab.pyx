@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Slab classes: see slab.pxd.
 
-Chunk sizes go up in steps of 8 bytes to 256 (an item of the commonest sizes wastes nothing) and then by 3 to 6 %, so that
+Chunk sizes go up in steps of 8 bytes to 512 (an item of the commonest sizes wastes nothing) and then by 3 to 6 %, so that
 on average 2 % of a chunk is lost; the sizes divide the page, so that next to nothing is lost at its end.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -42,7 +42,7 @@ cdef void make_sizes() noexcept nogil:
             sizes.chunk_size[n] = last = exact
             n += 1
         step = 8
-        while size >= 256 and step * 32 < size:
+        while size >= 512 and step * 32 < size:
             step *= 2
         size = (exact if exact > size else size) // 8 * 8 + step
     sizes.count = n

@@ -5,8 +5,8 @@ Stores the same items in each server, none of which has to evict, and reads VmRS
 250 bytes, uniform; the configuration that comes with the sizes says 16 to 255, but 250 is the longest that the protocol
 takes. `resident` is the whole process, its program included; `grown` is what the items have added to it.
 
-    python -m tests.bench.density SIZES_JSON                     # 2,000,000 items, about 1 GiB in each server
-    python -m tests.bench.density --fixed 20 100 --items 1000000
+Run as `python -m tests.bench.density <sizes.json>` (2,000,000 items, about 1 GiB in each server), or with
+`--fixed 20 100` instead of the file for items of one size.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from tests.servers import HOST, command, free_port, reference_command
+from loadtest.wire import Wire
+from tests.servers import HOST, Server, command, free_port, reference_command
 
 BATCH = 512
 KEYS = (16, 250)
-VALUE = b"v" * (1 << 20)
+VALUE = memoryview(b"v" * (1 << 20))
+SETTLE_SECONDS = 2.0
 
 Sizes = Callable[[random.Random, int], Iterator[tuple[int, int]]]
 
@@ -55,70 +55,44 @@ def fixed(key: int, value: int) -> Sizes:
     return lambda rng, count: iter([(key, value)] * count)
 
 
-def fill(port: int, sizes: Sizes, count: int) -> int:
+def fill(wire: Wire, sizes: Sizes, count: int) -> int:
     """Store `count` items; return the bytes of their keys and values."""
     rng = random.Random(1)
     stored = 0
-    with socket.create_connection((HOST, port), timeout=60) as connection:
-        replies = connection.makefile("rb")
-        for first in range(0, count, BATCH):
-            lines = []
-            for i, (nkey, nvalue) in enumerate(sizes(rng, min(BATCH, count - first)), first):
-                key = b"%0*d" % (nkey, i)
-                lines.append(b"set %b 0 0 %d\r\n%b\r\n" % (key, nvalue, VALUE[:nvalue]))
-                stored += nkey + nvalue
-            connection.sendall(b"".join(lines))
-            for _ in lines:
-                if (line := replies.readline()) != b"STORED\r\n":
-                    raise SystemExit(f"a server does not store an item: {line!r}; give it more memory")
+    for first in range(0, count, BATCH):
+        batch = list(sizes(rng, min(BATCH, count - first)))
+        items = [(b"%0*d" % (nkey, i), VALUE[:nvalue]) for i, (nkey, nvalue) in enumerate(batch, first)]
+        if wire.store(items, (), False)[0] < len(batch):
+            raise SystemExit("a server does not store an item: give it more memory")
+        stored += sum(map(sum, batch))
     return stored
 
 
-def evictions(port: int) -> int:
+def evictions(wire: Wire) -> int:
     """Ask a server how many items it has evicted."""
-    with socket.create_connection((HOST, port), timeout=60) as connection:
-        connection.sendall(b"stats\r\n")
-        for line in connection.makefile("rb"):
-            if line.startswith(b"STAT evictions "):
-                return int(line.split()[2])
-            if line == b"END\r\n":
-                break
-    return 0
+    wire.send([b"stats\r\n"])
+    found = 0
+    while (line := wire.line()) != b"END":
+        if line.startswith(b"STAT evictions "):
+            found = int(line.split()[2])
+    return found
 
 
 def measure(name: str, argv: list[str], port: int, sizes: Sizes, count: int) -> float:
     """Print a row of the table; return stored by resident bytes."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    try:
-        wait_for(port)
-        before = resident(process.pid)
-        stored = fill(port, sizes, count)
-        time.sleep(3)  # the index grows in steps after the last item, too
-        after = resident(process.pid)
-        lost = evictions(port)
-    finally:
-        process.terminate()
-        process.wait()
-    overhead = (after - before - stored) / count
+    with Server(argv, (HOST, port)) as server, Wire(f"{HOST}:{port}") as wire:
+        time.sleep(SETTLE_SECONDS)
+        before = resident(server.process.pid)
+        stored = fill(wire, sizes, count)
+        time.sleep(SETTLE_SECONDS)  # the index grows in steps after the last item, too
+        after = resident(server.process.pid)
+        lost = evictions(wire)
     print(
         f"{name:12} {stored / 1e6:11.1f} {after / 1e6:13.1f} {stored / after:8.4f} {(after - before) / 1e6:10.1f} "
-        f"{stored / (after - before):8.4f} {overhead:8.1f} {lost:8}",
+        f"{stored / (after - before):8.4f} {(after - before - stored) / count:8.1f} {lost:8}",
         flush=True,
     )
     return stored / after
-
-
-def wait_for(port: int) -> None:
-    """Wait until somebody listens."""
-    for _ in range(200):
-        try:
-            socket.create_connection((HOST, port)).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            time.sleep(0.5)
-            return
-    raise SystemExit("a server does not start: see its error above")
 
 
 def main() -> None:
