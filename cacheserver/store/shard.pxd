@@ -60,7 +60,7 @@ cdef struct SlabClass:
     uint32_t open            # first page with a chunk to give, 0 = none
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
-    uint64_t surplus         # free chunks when compact last looked
+    uint64_t peak            # most chunks in use at a time since compact last looked
     Segment segments[3]
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
