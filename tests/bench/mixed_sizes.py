@@ -1,8 +1,8 @@
 """Hit ratio of small caches over values of very mixed sizes, beside memcached with the same memory.
 
-Run as `python -m tests.bench.mixed_sizes`. Keys by Zipf's law with exponent 0.99, sizes log-uniform from 16 B to 70 KB and
-fixed for each key, read-through; the ratio of the second half of the requests. Our store has the capacity that memcached
-is given by -m; its index is within it, memcached's hash table is not.
+Run as `python -m tests.bench.mixed_sizes`. Keys by Zipf's law with exponent 0.99, sizes log-uniform from
+16 B to 70 KB and fixed for each key, read-through; the ratio of the second half of the requests. Our store
+has the capacity that memcached is given by -m; its index is within it, memcached's hash table is not.
 
 Knows: how to start servers. Owns: the servers it starts, one at a time.
 """
