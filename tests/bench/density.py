@@ -91,7 +91,8 @@ def measure(name: str, argv: list[str], port: int, sizes: Sizes, count: int) -> 
         lost = evictions(wire)
     print(
         f"{name:12} {stored / 1e6:11.1f} {after / 1e6:13.1f} {stored / after:8.4f} "
-        f"{(after - before) / 1e6:10.1f} {stored / (after - before):8.4f} {(after - before - stored) / count:8.1f} {lost:8}",
+        f"{(after - before) / 1e6:10.1f} {stored / (after - before):8.4f} "
+        f"{(after - before - stored) / count:8.1f} {lost:8}",
         flush=True,
     )
     return stored / after
