@@ -30,12 +30,6 @@ SETTLE_SECONDS = 2.0
 Sizes = Callable[[random.Random, int], Iterator[tuple[int, int]]]
 
 
-def resident(pid: int) -> int:
-    """Return the bytes of a process that are in memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-
-
 def of_distribution(path: Path) -> Sizes:
     """Sizes of key and value as production has them."""
     found = json.loads(path.read_text())
@@ -82,10 +76,10 @@ def measure(name: str, argv: list[str], port: int, sizes: Sizes, count: int) -> 
     """Print a row of the table; return stored by resident bytes."""
     with Server(argv, (HOST, port)) as server, Wire(f"{HOST}:{port}") as wire:
         time.sleep(SETTLE_SECONDS)
-        before = resident(server.process.pid)
+        before = server.rss()
         stored = fill(wire, sizes, count)
         time.sleep(SETTLE_SECONDS)  # the index grows in steps after the last item, too
-        after = resident(server.process.pid)
+        after = server.rss()
         lost = evictions(wire)
     print(
         f"{name:12} {stored / 1e6:11.1f} {after / 1e6:13.1f} {stored / after:8.4f} {(after - before) / 1e6:10.1f} "
