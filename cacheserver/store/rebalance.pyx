@@ -23,7 +23,7 @@ def giver(classes, uint32_t taker, *, uint32_t step=1):
 def cost(classes, uint32_t cls, *, uint32_t step=1):
     cdef ClassView views[CLASS_MAX]
     cdef uint32_t count = fill(views, classes)
-    return rebalance_cost(views, count, step, cls) / UNIT
+    return <double>rebalance_cost(views, count, step, cls) / UNIT
 
 
 def opening(classes, *, uint32_t step=1):
