@@ -122,7 +122,7 @@ cdef bint evict_for_room(Shard *sh, uint32_t cls) noexcept nogil:
     """Evict the item of a class whose turn it is, and count what that costs (nothing, if it had expired)."""
     cdef SlabClass *k = &sh.classes[cls]
     cdef uint64_t evicted = k.evicted, unread = k.evicted_unfetched
-    if not evict_one(sh, cls, 0):
+    if not evict_one(sh, cls):
         return False
     if k.evicted != evicted:
         classes_lost(sh, cls, k.evicted_unfetched == unread)

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Compaction: see compact.pxd.
 
-What a class needs is what it has used lately: chunks that were free at two looks a second apart lie idle. Compaction begins
-where those are many and ends where few are left, so a class whose items come and go pays for it now and then only.
+What a class needs is the most it has used at a time since the last look, a second ago; the other chunks lie idle. Compaction
+begins where those are many and ends where few are free, so a class whose items come and go does not pay for it.
 """
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -26,20 +26,17 @@ cdef uint64_t free_chunks(SlabClass *k) noexcept nogil:
 cdef void compact_look(Shard *sh, uint32_t now) noexcept nogil:
     """Once a second: note which classes have had too many holes since the last look."""
     cdef uint32_t c
-    cdef uint64_t free, idle
+    cdef uint64_t chunks, idle
     cdef SlabClass *k
     if now == sh.looked:
         return
     sh.looked = now
     for c in range(slab_sizes().count):
         k = &sh.classes[c]
-        if k.pages == 0:
-            k.surplus = 0
-            continue
-        free = free_chunks(k)
-        idle = free if free < k.surplus else k.surplus
-        k.surplus = free
-        if idle >= BEGIN_PAGES * k.nchunks and idle * BEGIN_SHARE > k.pages * <uint64_t>k.nchunks:
+        chunks = k.pages * <uint64_t>k.nchunks
+        idle = chunks - k.peak if chunks > k.peak else 0
+        k.peak = k.used
+        if idle >= BEGIN_PAGES * k.nchunks and idle * BEGIN_SHARE > chunks:
             sh.thin[c >> 6] |= <uint64_t>1 << (c & 63)
 
 

@@ -24,6 +24,7 @@ cdef enum:
     AHEAD_BYTES = 16384      # ... and no more than this in one go, as they may have to be copied
     SWEEP = 32               # chunks searched for cold items before the clock is looked at again
     STRIDES = 64             # pages passed, likewise
+    DISPLACED = 8            # items evicted at most to make a hole for one
     SWEEPS = 8               # ... and how often, before an item has to wait
     HOLD = 20000             # nanoseconds that a slice keeps the lock
 
@@ -94,6 +95,23 @@ cdef void move_item(Shard *sh, uint64_t hash, handle_t h, Item *it, handle_t hol
     sh.rescued += 1
 
 
+cdef handle_t displace(Shard *sh, uint32_t cls, Item *it) noexcept nogil:
+    """A hole for a warm item in the place of one whose turn to be evicted it is; 0 if none was found soon.
+
+    Whose turn it is may lie on the page that is being emptied, too, and makes no hole then, but one item less to move. It
+    may be `it` itself, which is LIVE no more then.
+    """
+    cdef uint32_t tries
+    cdef handle_t hole
+    for tries in range(DISPLACED):
+        if not evict_one(sh, cls) or it.bits & STATE != LIVE:
+            return 0
+        hole = slab_alloc(sh, cls)
+        if hole:
+            return hole
+    return 0
+
+
 cdef Fate take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it) noexcept nogil:
     """One item of a page that is being emptied: moved, or removed where that is its worth."""
     cdef uint32_t cls = sh.arena.pages[page].cls
@@ -114,10 +132,11 @@ cdef Fate take_off(Shard *sh, uint32_t page, uint64_t hash, handle_t h, Item *it
         if hole == 0:
             return STUCK if fate == STUCK else WAITS     # what has gone may have been the last on its page
     elif hole == 0 and sh.how == DRAIN_FORCED:
-        if item_warmth(it) and evict_one(sh, cls, page):
-            hole = slab_alloc(sh, cls)
+        if item_warmth(it):
+            hole = displace(sh, cls, it)
         if hole == 0:
-            evict_item(sh, hash, h, it)
+            if it.bits & STATE == LIVE:
+                evict_item(sh, hash, h, it)
             return GONE
     if hole == 0:
         return STUCK
@@ -145,7 +164,10 @@ cdef Fate empty_block(Shard *sh, uint32_t page) noexcept nogil:
             n += 1
         chunk += 1
     for i in range(n):
-        fate = take_off(sh, page, hashes[i], handles[i], item_at(sh.arena, handles[i]))
+        it = item_at(sh.arena, handles[i])
+        if it.bits & STATE != LIVE:      # it had to make room for one before it
+            continue
+        fate = take_off(sh, page, hashes[i], handles[i], it)
         if fate != GONE:
             sh.drained = handles[i] & ((1 << CHUNK_BITS) - 1)
             return fate
@@ -199,6 +221,7 @@ cdef bint evict_coldest(Shard *sh) noexcept nogil:
     cdef uint32_t cls, page = sh.draining
     if page:
         drain_end(sh)        # half empty already
+        sh.moving = 0
         if slab_owns(sh, page) and may_empty(sh, page):
             return evict_page(sh, page)
     cls = coldest_class(sh, False)

@@ -11,4 +11,4 @@ from cacheserver.store.shard cimport Shard
 
 cdef void note_eviction(Shard *sh, uint32_t cls, Item *it) noexcept nogil
 cdef void evict_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept nogil
-cdef bint evict_one(Shard *sh, uint32_t cls, uint32_t spare) noexcept nogil
+cdef bint evict_one(Shard *sh, uint32_t cls) noexcept nogil

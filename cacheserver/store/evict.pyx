@@ -2,7 +2,7 @@
 """Eviction: see evict.pxd."""
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport CHUNK_BITS, page_of
+from cacheserver.store.arena cimport page_of
 from cacheserver.store.item cimport FETCHED, Item, handle_t, item_expired, item_key
 from cacheserver.store.index cimport index_remember
 from cacheserver.store.journal cimport ITEM_EVICTED, Record, journal_write
@@ -73,7 +73,6 @@ cdef void evict_item(Shard *sh, uint64_t hash, handle_t h, Item *it) noexcept no
 
 cdef struct Hunt:
     Shard *sh
-    uint32_t spare           # page whose items are not to be taken
     uint32_t removed
     bint fair                # what has earned another round gets it
 
@@ -87,24 +86,21 @@ cdef LruStatus take_one(void *context, handle_t h, Item *it) noexcept nogil:
         return LRU_SKIP if hunt.fair else LRU_ROTATE     # so that many of them at a tail are stepped over once only
     if hunt.fair and not item_expired(it, hunt.sh.now) and lru_earned(&hunt.sh.manner, it):
         return LRU_ROTATE
-    if hunt.spare and h >> CHUNK_BITS == hunt.spare:
-        return LRU_SKIP
     evict_item(hunt.sh, hash_of(hunt.sh, it), h, it)
     hunt.removed = 1
     return LRU_REMOVED
 
 
-cdef bint evict_one(Shard *sh, uint32_t cls, uint32_t spare) noexcept nogil:
-    """Evict the item of a class whose turn it is, of those neither pinned nor on page `spare`; False if there is none.
+cdef bint evict_one(Shard *sh, uint32_t cls) noexcept nogil:
+    """Evict the item of a class whose turn it is, of those not pinned; False if there is none.
 
     Where all at one tail have earned another round the other segment gives one. A call moves about PROVEN items at most;
-    beyond these it only steps over what is pinned or on `spare`.
+    beyond these it only steps over what is pinned.
     """
     cdef SlabClass *k = &sh.classes[cls]
     cdef uint32_t first = lru_victims(sh, k), other = WARM if first == HOT else HOT
     cdef Hunt hunt
     hunt.sh = sh
-    hunt.spare = spare
     hunt.removed = 0
     hunt.fair = True
     lru_walk(sh.arena, k, first, take_one, &hunt, PROVEN if first == HOT else WALK)

@@ -56,7 +56,7 @@ cdef void flush_all(StoreC *s) noexcept nogil:
             sh.classes[c].open = 0
             sh.classes[c].bytes = 0
         sh.bytes = 0
-        sh.draining = 0
+        sh.draining = sh.moving = 0
         for page in range(1, s.arena.high):
             if slab_owns(sh, page):
                 s.arena.pages[page].next = s.arena.pages[page].prev = 0

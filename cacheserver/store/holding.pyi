@@ -31,7 +31,7 @@ class Receiving:
 class Pinned:
     """The value of a key (else KeyError), whose bytes stay where they are and as they are until release().
 
-    Counts as a read at `now`. MemoryError if the item has 8191 pins. One that is collected is released.
+    Counts as a read at `now`. MemoryError if the item has 2047 pins. One that is collected is released.
     One thread at a time.
     """
 

@@ -6,6 +6,7 @@ from cacheserver.store.arena cimport PAGE_DRAINING, arena_take_page
 from cacheserver.store.drain cimport drain_begin, drain_slice
 from cacheserver.store.victim cimport victim_page
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.release cimport unlock_kindly
 from cacheserver.store.shard cimport DRAIN_FORCED, Shard, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_owns, slab_sizes
 
@@ -66,7 +67,7 @@ cdef bint empty(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil:
             mine = sh.draining == page
         gone = not slab_owns(sh, page) or sh.classes[cls].pages < before
         sh.slabs_moved += gone and not mine
-        pthread_mutex_unlock(&sh.lock)
+        unlock_kindly(&sh.lock)
     return gone
 
 

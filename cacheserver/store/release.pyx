@@ -174,7 +174,7 @@ cdef void settle_debt(StoreC *s, int64_t freed) noexcept nogil:
 cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
     """Give at least `target` bytes back to the host before returning, coldest pages first; returns the bytes given.
 
-    More by at most one page (or one item that spans more). Less only when what is left is pinned or being received: the
+    More by at most one page, with what lies beside it (or one item that spans more). Less only when what is left is pinned or being received: the
     latter is then revoked, and counts when its owner has let go.
     """
     cdef int64_t freed = arena_release_pool(&s.arena, target, 0)

@@ -66,21 +66,30 @@ cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
     return 0
 
 
+cdef inline uint64_t all_of(Shard *sh) noexcept nogil:
+    """One bit for each shard of the store."""
+    return ~<uint64_t>0 >> (64 - sh.nshards)
+
+
 cdef handle_t room_from_others(Shard *sh, uint32_t cls) noexcept nogil:
     """A page of another shard, for a shard that has none to give up itself."""
     cdef uint32_t i, tries
+    cdef uint64_t barren = <uint64_t>1 << sh.number
     cdef Shard *other
     cdef handle_t h
     for tries in range(64):
         for i in range(1, sh.nshards):
             other = &sh.all[(sh.number + i) % sh.nshards]
-            if pthread_mutex_trylock(&other.lock) != 0:
+            if barren >> other.number & 1 or pthread_mutex_trylock(&other.lock) != 0:
                 continue
-            evict_coldest(other)
+            if not evict_coldest(other):
+                barren |= <uint64_t>1 << other.number
             pthread_mutex_unlock(&other.lock)
             h = fresh_chunk(sh, cls)
             if h:
                 return h
+        if barren == all_of(sh):
+            return 0
         sched_yield()
     return 0
 
@@ -96,9 +105,10 @@ cdef handle_t room_by_force(Shard *sh, uint32_t cls) noexcept nogil:
 
 
 cdef handle_t last_resort(Shard *sh, uint32_t cls) noexcept nogil:
-    """A shard with no page at all takes one without leave, so that a write never fails because memory is tight."""
+    """A shard with no page, or with a single one on which something is pinned, takes one without leave, so that a write
+    never fails because memory is tight."""
     cdef uint32_t page
-    if sh.pages:
+    if sh.pages > 1:
         return 0
     page = arena_take_page(sh.arena, True)
     if page == 0:

@@ -61,7 +61,7 @@ cdef struct SlabClass:
     uint32_t open            # first page with a chunk to give, 0 = none
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
-    uint64_t surplus         # free chunks when compact last looked
+    uint64_t peak            # most chunks in use at a time since compact last looked
     Segment segments[2]
     # what it is worth, see rebalance.pxd: halved now and then
     uint64_t worth

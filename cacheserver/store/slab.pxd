@@ -10,9 +10,6 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.shard cimport Shard
 
-cdef enum:
-    NO_CLASS = 65535
-
 cdef struct SlabSizes:
     uint32_t count           # classes 0 .. count - 1 have chunks; class `count` is the run class
     uint32_t chunk_size[320]

@@ -136,6 +136,8 @@ cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil:
             arena_touch(sh.arena, page, chunk * p.chunk_size, p.bump * p.chunk_size)
     p.used += 1
     k.used += 1
+    if k.used > k.peak:
+        k.peak = k.used
     if p.free_head == 0 and p.bump == p.nchunks:
         unlink_open(sh, k, page)
     return page << CHUNK_BITS | chunk

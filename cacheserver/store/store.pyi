@@ -55,8 +55,9 @@ class Store:
         """Pay soft debt for about `budget_us` microseconds; returns the bytes still owed."""
 
     def maintain(self, now: int, budget_us: int = 1000) -> bool:
-        """Free what has expired, holes and surplus empty pages, for about `budget_us` microseconds. One thread at a time.
+        """Free what has expired, idle holes and surplus empty pages. One thread at a time.
 
+        budget_us: microseconds after which it returns, about.
         True: there is more to do, so come back sooner than usual.
         """
 

@@ -1,9 +1,9 @@
-"""The server as it is, but for its monitor: memory is asked back by whoever writes to stdin, and by nobody else.
+"""The server as it is, but for its monitor: who writes to stdin asks for memory back, and nobody else does.
 
-Run as `python -m tests.bench.asked_server <flags of the server>`. A line `soft <bytes>` asks for so many, softly; when
-they are paid a line `<bytes released> <seconds>` is printed. A real monitor would cancel the debt at its next look,
-since the machine has memory left. Knows: that `cacheserver.server.Server` keeps its store as `store` and its
-shrinker as `_shrinker`. The thread ends with stdin.
+Run as `python -m tests.bench.asked_server <flags of the server>`. A line `soft <bytes>` asks for so many,
+softly; when they are paid a line `<bytes released> <seconds>` is printed. A real monitor would cancel the
+debt at its next look, since the machine has memory left. Knows: that `cacheserver.server.Server` keeps its
+store as `store` and its shrinker as `_shrinker`. The thread ends with stdin.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ From the repository root, on a quiet machine with 2 CPUs and 4 GiB to spare (abo
     python -m tests.bench.release soft       hot items left after a soft shrink of 25 %
     python -m tests.bench.release latency    p99 of gets during a soft shrink of 1 GiB, and without
 
-hard: in process, on the calling thread, one shard, 20-byte keys; upkeep runs during the fill as in the server.
-"scattered" is the same store after as many reads and overwrites at random as it has items, three to one, and an
-eighth of them new.
+hard: in process, on the calling thread, one shard, 20-byte keys; upkeep runs during the fill as in the
+server. "scattered" is the same store after as many reads and overwrites at random as it has items, three to
+one, and an eighth of them new.
 soft: in process; a random half of the items is read once, within the minute before the shrink.
-latency: a served process (its monitor replaced by tests.bench.asked_server, which asks for 1 GiB and nothing else)
-under a closed loop of gets from two other processes. Rounds with and without a shrink alternate; of a round with
-one, only the gets that ended while it went on count. The figures are medians over the rounds.
+latency: a served process (its monitor replaced by tests.bench.asked_server, which asks for 1 GiB and nothing
+else) under a closed loop of gets from two other processes. Rounds with and without a shrink alternate; of a
+round with one, only the gets that ended while it went on count. The figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def ask(server: Server) -> tuple[int, float]:
 def show(figures: dict[str, list[tuple[float, float]]], asked: list[tuple[int, float]]) -> None:
     mean = statistics.median(freed / GIB for freed, _ in asked)
     length = statistics.median(seconds for _, seconds in asked)
-    print(f"\nlatency: gets while {mean:.2f} GiB are given back softly in {length:.2f} s, medians of {ROUNDS}\n")
+    print(f"\nlatency: gets while {mean:.2f} GiB go back softly in {length:.2f} s, medians of {ROUNDS}\n")
     print("| | p50 | p99 |\n|---|---|---|")
     p99 = {}
     for name, values in figures.items():
@@ -221,7 +221,9 @@ def show(figures: dict[str, list[tuple[float, float]]], asked: list[tuple[int, f
 
 def main() -> int:
     tables = {"hard": hard, "soft": soft, "latency": latency}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("tables", nargs="*", choices=[*tables, []], help="which; all by default")
     for name in parser.parse_args().tables or tables:
         tables[name]()

@@ -229,7 +229,7 @@ class StoreMachine(StoreModel):
         ttl=st.sampled_from([0, 0, 3, 15]),
     )
     def many(self, again: bool, count: int, size: int, ttl: int) -> None:
-        """Up to 5 MiB at once; `again`: of what has been there before. Neighbours expire at different times."""
+        """Up to 5 MiB at once; `again`: of what was there before. Neighbours expire at different times."""
         if self.lossy:
             self.look()
         begin = 0 if again else self.tiny

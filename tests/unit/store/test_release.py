@@ -6,7 +6,9 @@ import os
 import random
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -74,6 +76,146 @@ def test_soft_shrink_keeps_the_items_in_use() -> None:
         pass
     kept = sum(store.get(b"k%d" % i, 4) is not None for i in hot)
     assert kept >= 0.97 * len(hot)
+
+
+def pay_all(store: Store) -> None:
+    while store.pay(1000):
+        pass
+
+
+def mixed(store: Store, nbytes: int, sizes: Sequence[int], now: int) -> list[int]:
+    """Fill with values of the sizes in random order; returns the size of each key k0, k1, ..."""
+    dice, chosen = random.Random(1), list[int]()
+    while sum(store.ledger()) < nbytes:
+        for _ in range(16):
+            size = dice.choice(sizes)
+            assert store.put("set", b"k%d" % len(chosen), b"v" * size, now=now) == "STORED"
+            chosen.append(size)
+    return chosen
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("reads", [1, 3])
+@pytest.mark.parametrize("sizes", [[100], [1000], [4096], [100, 1000, 4096], [150_000, 200_000]])
+def test_a_soft_shrink_keeps_what_was_read_in_the_last_minute(
+    sizes: list[int], reads: int, shards: int
+) -> None:
+    store = Store(shards=shards)
+    count = len(mixed(store, 96 * MIB, sizes, 100))
+    hot = random.Random(2).sample(range(count), count // 2)
+    for turn, number in enumerate(hot):
+        for _ in range(reads):
+            assert store.get(b"k%d" % number, 160 + turn * 60 // len(hot))
+    store.shrink(24 * MIB, False)
+    pay_all(store)
+    assert 24 * MIB <= store.snapshot()["released_soft"] <= 25 * MIB
+    kept = sum(store.get(b"k%d" % number, 220) is not None for number in hot)
+    assert kept >= 0.97 * len(hot)
+    assert store.snapshot()["slab_reassign_rescues"] > 0
+
+
+def test_a_soft_shrink_takes_from_the_classes_that_are_cold() -> None:
+    store = Store()
+    sizes = mixed(store, 96 * MIB, [100, 1000, 4096], 100)
+    dice, share = random.Random(3), {100: 0.9, 1000: 0.5, 4096: 0.2}
+    hot = [number for number, size in enumerate(sizes) if dice.random() < share[size]]
+    for number in hot:
+        store.get(b"k%d" % number, 200)
+    store.shrink(24 * MIB, False)
+    pay_all(store)
+    assert sum(store.get(b"k%d" % number, 200) is not None for number in hot) >= 0.97 * len(hot)
+
+
+@pytest.mark.parametrize("gone", ["deleted", "expired"])
+def test_a_soft_shrink_takes_free_and_expired_memory_before_any_item(gone: str) -> None:
+    store = Store()
+    count = len(mixed(store, 64 * MIB, [700], 100))
+    dice = random.Random(4)
+    lost = [number for number in range(count) if dice.random() < 0.4]
+    for number in lost:
+        if gone == "deleted":
+            store.delete(b"k%d" % number)
+        else:
+            store.touch(b"k%d" % number, 150, 100)
+    store.get(b"k%d" % next(iter(set(range(count)) - set(lost))), 200)
+    store.shrink(16 * MIB, False)
+    pay_all(store)
+    snapshot = store.snapshot()
+    assert 16 * MIB <= snapshot["released_soft"] <= 17 * MIB
+    assert snapshot["evictions"] == 0
+    left = set(range(count)) - set(lost)
+    assert all(store.get(b"k%d" % number, 200) == (b"v" * 700, 0, ANY) for number in left)
+
+
+@pytest.mark.parametrize("size", [100, 4000, 150_000, 700_000])
+def test_what_deletes_leave_behind_goes_back_by_itself(size: int) -> None:
+    store = Store(shards=2)
+    count = len(mixed(store, 128 * MIB, [size], 10))
+    dice = random.Random(5)
+    left = {number for number in range(count) if dice.random() < 0.1}
+    took, full = store.ledger()[0], resident()
+    for number in range(count):
+        if number not in left:
+            store.delete(b"k%d" % number, 10)
+    index = store.snapshot()["hash_bytes"]
+    slices = 0
+    for now in range(11, 16):
+        while store.maintain(now, 1000):
+            slices += 1
+    assert full - resident() >= 0.8 * took
+    assert slices > 0, "one slice cannot do it: it must have asked for more"
+    snapshot = store.snapshot()
+    assert snapshot["evictions"] == 0
+    assert snapshot["hash_bytes"] <= max(0.6 * index, MIB)
+    assert {number for number in range(count) if store.get(b"k%d" % number, 16)} == left
+
+
+def test_a_class_that_uses_its_holes_again_keeps_them() -> None:
+    store = Store()
+    count = len(mixed(store, 32 * MIB, [500], 10))
+    store.maintain(10, 100_000)
+    dice = random.Random(6)
+    for now in range(11, 17):
+        gone = dice.sample(range(count), count * 4 // 10)
+        for number in gone:
+            store.delete(b"k%d" % number, now)
+        store.maintain(now, 100_000)  # four chunks in ten are free
+        for number in gone:
+            store.put("set", b"k%d" % number, b"v" * 500, now=now)
+    assert store.snapshot()["slab_reassign_rescues"] == 0
+    for number in range(0, count, 2):
+        store.delete(b"k%d" % number, 17)
+    for now in range(17, 20):
+        store.maintain(now, 100_000)
+    assert store.snapshot()["slab_reassign_rescues"] > 0
+
+
+@pytest.mark.parametrize("size", [60, 900, 9000])
+def test_pages_that_go_as_a_whole_leave_index_segments_and_counters_whole(size: int) -> None:
+    store = Store(shards=2)
+    count = len(mixed(store, 48 * MIB, [size, size + size // 2], 10))
+    dice = random.Random(7)
+    for number in dice.sample(range(count), count):  # neighbours in a segment lie far apart now
+        if number % 3:
+            store.put("set", b"k%d" % number, b"w" * size, exptime=50 * (number % 2), now=20)
+        else:
+            store.get(b"k%d" % number, 20)
+    store.maintain(60, 0)
+    whole = store.snapshot()
+    store.shrink(40 * MIB, True)
+    snapshot = store.snapshot()
+    gone = whole["curr_items"] - snapshot["curr_items"]
+    assert gone > 0
+    assert gone == snapshot["evictions"] + snapshot["reclaimed"]
+    assert snapshot["reclaimed"] > 0, "what had expired is not counted as evicted"
+    assert sum(each["number"] for each in snapshot["classes"].values()) == snapshot["curr_items"]
+    assert sum(each["used_chunks"] for each in snapshot["classes"].values()) == snapshot["curr_items"]
+    for number in range(count):
+        store.get(b"k%d" % number, 60)
+        store.delete(b"k%d" % number, 60)
+    snapshot = store.snapshot()
+    assert (snapshot["curr_items"], snapshot["bytes"]) == (0, 0)
+    assert all(each["number"] == 0 for each in snapshot["classes"].values())
 
 
 def test_the_coldest_items_go_first() -> None:
