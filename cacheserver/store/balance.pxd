@@ -1,8 +1,10 @@
 # cython: language_level=3
-"""Pages move between the slab classes of a shard while it is written to, a slice of a page with each write that must evict.
+"""Pages move between the slab classes of a shard while it is written to, a slice of a page with each write that must evict;
+and which class an item lies in where classes share pages (see rebalance).
 
 Knows: which move rebalance advises, how a page is emptied. Must not know: what is stored, why memory is short.
-Memory: the page that is being emptied stays its class's until it is empty. Threads: the shard's lock is held in every function.
+Memory: the page that is being emptied stays its class's until it is empty; whoever else empties it may have it then.
+Threads: the shard's lock is held in every function.
 """
 from libc.stdint cimport uint32_t, uint64_t
 

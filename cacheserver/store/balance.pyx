@@ -7,7 +7,15 @@ from cacheserver.store.classes cimport classes_count, classes_lost, classes_view
 from cacheserver.store.drain cimport drain_begin, drain_slice, evict_coldest, evict_page
 from cacheserver.store.evict cimport evict_one
 from cacheserver.store.item cimport handle_t
-from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver, rebalance_host, rebalance_lowest, rebalance_may_open, rebalance_opening, rebalance_sets
+from cacheserver.store.rebalance cimport (
+    NOBODY,
+    ClassView,
+    rebalance_giver,
+    rebalance_guests,
+    rebalance_host,
+    rebalance_may_open,
+    rebalance_opening,
+)
 from cacheserver.store.shard cimport CLASS_MAX, DRAIN_FORCED, Shard, SlabClass
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_sizes
 from cacheserver.store.victim cimport victim_page
@@ -56,67 +64,58 @@ cdef handle_t balance_fresh(Shard *sh, uint32_t cls) noexcept nogil:
 
 cdef void end_move(Shard *sh) noexcept nogil:
     """The page has gone to the pool: let the class have it for which it was emptied."""
-    cdef uint32_t page
-    sh.moving = 0
-    page = arena_take_page(sh.arena, False)
+    cdef uint32_t page = arena_take_page(sh.arena, False)
     if page:
         slab_adopt(sh, page, sh.taker)
         sh.slabs_moved += 1
 
 
-cdef void begin_move(Shard *sh, uint32_t giver, uint32_t taker) noexcept nogil:
+cdef bint begin_move(Shard *sh, uint32_t giver, uint32_t taker) noexcept nogil:
+    """Begin to empty a page of a class for another; False if none may go."""
     cdef uint32_t page = victim_page(sh, giver, True)
     if page == 0 or sh.arena.pages[page].state == PAGE_DRAINING:
-        return
+        return False
     sh.taker = taker
     if sh.arena.pages[page].state == PAGE_RUN:
-        if evict_page(sh, page):
-            end_move(sh)
-        return
+        evict_page(sh, page)
+        end_move(sh)
+        return True
     drain_begin(sh, page, DRAIN_FORCED)
     sh.moving = page
+    return True
 
 
 cdef void go_on(Shard *sh) noexcept nogil:
     """Empty the next slice of the page that moves."""
-    cdef uint32_t page = sh.moving
     cdef uint64_t before = sh.pages
     drain_slice(sh)
-    if sh.draining == page:
+    if sh.draining:
         return
+    sh.moving = 0
     if sh.pages < before:
         end_move(sh)
-    sh.moving = 0
-
-
-cdef uint64_t worth_of_guests(const ClassView *views, uint32_t count, uint32_t guest) noexcept nogil:
-    """What the items that a class without pages would have have been worth, counted as their host's so far."""
-    cdef uint32_t host = rebalance_host(views, count, guest)
-    cdef uint64_t theirs = rebalance_sets(views, rebalance_lowest(views, guest), guest)
-    return views[host].worth * theirs // (theirs + rebalance_sets(views, guest + 1, host))
 
 
 cdef void look(Shard *sh, uint32_t cls) noexcept nogil:
-    """Begin a move if one is worth it, for the class that has to evict or for one that should have pages."""
+    """Begin a move if one is worth it: for a class that should have pages, else for the one that has to evict."""
     cdef ClassView views[CLASS_MAX]
-    cdef uint32_t giver, host = 0, count = slab_sizes().count, guest
-    cdef uint64_t worth = 0
+    cdef uint32_t count = slab_sizes().count, host, giver, guest
+    cdef uint64_t worth
     classes_view(sh, views)
     guest = rebalance_opening(views, count, sh.step)
-    if guest != NOBODY:
-        worth = worth_of_guests(views, count, guest)
-        host = rebalance_host(views, count, guest)
-        views[host].worth -= worth
-        views[guest].worth += worth
-        giver = rebalance_giver(views, count + 1, sh.step, guest)
+    if guest == NOBODY:
+        giver = rebalance_giver(views, count + 1, sh.step, cls)
         if giver != NOBODY:
-            sh.classes[host].worth -= worth
-            sh.classes[guest].worth += worth
-            begin_move(sh, giver, guest)
+            begin_move(sh, giver, cls)
         return
-    giver = rebalance_giver(views, count + 1, sh.step, cls)
-    if giver != NOBODY:
-        begin_move(sh, giver, cls)
+    host = rebalance_host(views, count, guest)
+    worth = rebalance_guests(views, count, guest)
+    views[host].worth -= worth
+    views[guest].worth += worth
+    giver = rebalance_giver(views, count + 1, sh.step, guest)
+    if giver != NOBODY and begin_move(sh, giver, guest):
+        sh.classes[host].worth -= worth
+        sh.classes[guest].worth += worth
 
 
 cdef bint evict_for_room(Shard *sh, uint32_t cls) noexcept nogil:

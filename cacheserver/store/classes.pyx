@@ -6,16 +6,25 @@ from cacheserver.store.arena cimport PAGE_SHIFT, item_at
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.lru cimport lru_coldest
 from cacheserver.store.platform cimport atomic_get
-from cacheserver.store.rebalance cimport HIT, LOST_READ, LOST_UNREAD, NOBODY, ClassView, rebalance_cost, rebalance_step
+from cacheserver.store.rebalance cimport (
+    HIT,
+    LOST_READ,
+    LOST_UNREAD,
+    NOBODY,
+    UNIT,
+    ClassView,
+    rebalance_cost,
+    rebalance_step,
+)
 from cacheserver.store.shard cimport CLASS_MAX, Shard, SlabClass
 from cacheserver.store.slab cimport slab_sizes
 
 cdef enum:
-    WINDOW = 256             # hits and writes, times the pages of the shard, after which what was before counts half
-    WINDOW_LEAST = 32768     # but in no fewer than these
+    WINDOW = 512             # hits and writes, times the pages of the shard, after which what was before counts half
+    WINDOW_LEAST = 65536     # but in no fewer than these
+    FORGET = 60              # seconds after which it does so anyhow
     MANY = 4                 # classes; the pages that fewer fill in part are no loss until something has to be evicted
     ROOMY = 4                # pages for each class there is
-    FORGET = 60              # seconds after which it does so anyhow
 
 
 cdef handle_t coldest_item(Shard *sh, uint32_t cls) noexcept nogil:
@@ -47,13 +56,13 @@ cdef void catch_up(Shard *sh, SlabClass *k) noexcept nogil:
     k.sets_seen = k.cmd_set
 
 
-cdef void halve(Shard *sh) noexcept nogil:
-    """Begin another half of the window: what was before counts half as much."""
+cdef void forget(Shard *sh) noexcept nogil:
+    """What was before counts half as much from here on."""
     cdef uint32_t c
     for c in range(slab_sizes().count + 1):
         sh.classes[c].worth >>= 1
         sh.classes[c].sets >>= 1
-    sh.operations = 0
+    sh.operations >>= 1
     sh.halved = sh.now
 
 
@@ -64,8 +73,12 @@ cdef void classes_lost(Shard *sh, uint32_t cls, bint read) noexcept nogil:
 
 cdef void classes_tick(Shard *sh) noexcept nogil:
     """Let a shard that evicts little forget, too."""
-    if sh.now - sh.halved >= FORGET and sh.now > sh.halved:
-        halve(sh)
+    cdef uint32_t c
+    if sh.now < sh.halved + FORGET:
+        return
+    for c in range(slab_sizes().count + 1):
+        catch_up(sh, &sh.classes[c])
+    forget(sh)
 
 
 cdef bint roomy(Shard *sh) noexcept nogil:
@@ -83,7 +96,7 @@ cdef void classes_count(Shard *sh) noexcept nogil:
         return
     for c in range(slab_sizes().count):
         k = &sh.classes[c]
-        seen += k.pages > 0 or k.sets > 0 or k.cmd_set != k.sets_seen
+        seen += k.pages > 0 or k.sets + k.cmd_set > k.sets_seen
     if sh.evictions or seen >= MANY:
         sh.step = rebalance_step(seen, sh.pages)
 
@@ -93,21 +106,22 @@ cdef void classes_view(Shard *sh, ClassView *views) noexcept nogil:
     cdef uint32_t c, runs = slab_sizes().count
     cdef SlabClass *k
     for c in range(runs + 1):
+        catch_up(sh, &sh.classes[c])
+    while sh.operations > WINDOW_LEAST and sh.operations > sh.pages * WINDOW:
+        forget(sh)
+    classes_count(sh)
+    for c in range(runs + 1):
         k = &sh.classes[c]
-        catch_up(sh, k)
         views[c].worth = k.worth
         views[c].pages = k.pages
         views[c].spare = spare_pages(k) if c < runs else 0
         views[c].size = k.chunk_size
-        views[c].used = <uint32_t>k.used
+        views[c].used = k.used
         views[c].sets = k.sets
-    if sh.operations > WINDOW_LEAST and sh.operations > sh.pages * WINDOW:
-        halve(sh)
-    classes_count(sh)
 
 
 cdef uint32_t cheapest(Shard *sh, bint sparse, uint64_t *price) noexcept nogil:
-    """coldest_class(), and what it loses with a page (see rebalance_cost())."""
+    """coldest_class(), and the worth that it loses with a page (see rebalance_cost())."""
     cdef ClassView views[CLASS_MAX]
     cdef uint32_t c, best = NOBODY, runs = slab_sizes().count, age, oldest = 0
     cdef uint64_t cost, least = 0
@@ -121,7 +135,7 @@ cdef uint32_t cheapest(Shard *sh, bint sparse, uint64_t *price) noexcept nogil:
             least = cost
             oldest = age
             best = c
-    price[0] = least
+    price[0] = least // UNIT
     return best
 
 
@@ -129,7 +143,7 @@ cdef uint64_t classes_least(Shard *sh) noexcept nogil:
     """What the loss of a page would cost at least, in worth."""
     cdef uint64_t price
     cheapest(sh, False, &price)
-    return price // 256
+    return price
 
 
 cdef uint32_t coldest_class(Shard *sh, bint sparse) noexcept nogil:

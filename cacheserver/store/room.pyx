@@ -26,6 +26,7 @@ from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_free, slab_sizes
 from cacheserver.store.steer cimport steer_begin
 
+
 cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk that costs nobody anything: from an open page, or from a page that there is leave for."""
     cdef handle_t h = slab_alloc(sh, cls)

@@ -1,11 +1,10 @@
-"""How many bytes of keys and values a byte of resident memory holds, beside memcached, over a production size
-distribution.
+"""How many bytes of keys and values a byte of resident memory holds, beside memcached, over production sizes.
 
-Stores the same items in each server, none of which has to evict, and reads VmRSS before and after. Value
-sizes: those of `sizes.json` (CacheBench's format: ranges by their lower ends, uniform within a range, with
-their frequencies). Keys: 16 to 250 bytes, uniform; the configuration that comes with the sizes says 16 to
-255, but 250 is the longest that the protocol takes. `resident` is the whole process, its program included;
-`grown` is what the items have added to it.
+Stores the same items in each server, none of which has to evict, and reads the resident size before and
+after. Values: `sizes.json` in CacheBench's format (ranges by their lower ends, uniform within a range, with
+their frequencies). Keys: 16 to 250 bytes, uniform; the configuration that comes with Meta's sizes says 16
+to 255, but 250 is the longest that the protocol takes. `resident` is the whole process, its program
+included; `grown` is what the items have added to it.
 
 Run as `python -m tests.bench.density <sizes.json>` (2,000,000 items, about 1 GiB in each server), or with
 `--fixed 20 100` instead of the file for items of one size.
@@ -30,12 +29,6 @@ VALUE = memoryview(b"v" * (1 << 20))
 SETTLE_SECONDS = 2.0
 
 Sizes = Callable[[random.Random, int], Iterator[tuple[int, int]]]
-
-
-def resident(pid: int) -> int:
-    """Return the bytes of a process that are in memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
 def of_distribution(path: Path) -> Sizes:
@@ -84,15 +77,15 @@ def measure(name: str, argv: list[str], port: int, sizes: Sizes, count: int) -> 
     """Print a row of the table; return stored by resident bytes."""
     with Server(argv, (HOST, port)) as server, Wire(f"{HOST}:{port}") as wire:
         time.sleep(SETTLE_SECONDS)
-        before = resident(server.process.pid)
+        before = server.rss()
         stored = fill(wire, sizes, count)
         time.sleep(SETTLE_SECONDS)  # the index grows in steps after the last item, too
-        after = resident(server.process.pid)
+        after = server.rss()
         lost = evictions(wire)
+    grown = after - before
     print(
-        f"{name:12} {stored / 1e6:11.1f} {after / 1e6:13.1f} {stored / after:8.4f} "
-        f"{(after - before) / 1e6:10.1f} {stored / (after - before):8.4f} "
-        f"{(after - before - stored) / count:8.1f} {lost:8}",
+        f"{name:12} {stored / 1e6:11.1f} {after / 1e6:13.1f} {stored / after:8.4f} {grown / 1e6:10.1f} "
+        f"{stored / grown:8.4f} {(grown - stored) / count:8.1f} {lost:8}",
         flush=True,
     )
     return stored / after
@@ -102,9 +95,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("sizes", nargs="?", type=Path, help="a sizes.json of CacheBench")
-    parser.add_argument(
-        "--fixed", nargs=2, type=int, metavar=("KEY", "VALUE"), help="bytes, instead of a distribution"
-    )
+    parser.add_argument("--fixed", nargs=2, type=int, metavar=("KEY", "VALUE"), help="bytes of each")
     parser.add_argument("--items", type=int, default=2_000_000)
     parser.add_argument("--threads", default="4", help="worker threads of each server")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
 """Hit ratio of small caches over values of very mixed sizes, beside memcached with the same memory.
 
-Run as `python -m tests.bench.mixed_sizes`. Keys by Zipf's law with exponent 0.99, sizes log-uniform from
-16 B to 70 KB and fixed for each key, read-through; the ratio of the second half of the requests. Our store
-has the capacity that memcached is given by -m; its index is within it, memcached's hash table is not.
+Run as `python -m tests.bench.mixed_sizes`. Keys by Zipf's law with exponent 0.99, sizes log-uniform from 16
+B to 70 KB and fixed for each key, read-through; the ratio of the second half of the requests. Our store has
+the capacity that memcached is given by -m; its index is within it, memcached's hash table is not.
 
 Knows: how to start servers. Owns: the servers it starts, one at a time.
 """
@@ -34,14 +34,10 @@ def main() -> None:
     print(f"{'MiB':>5} {'memcached':>10} {'cacheserver':>12} {'in process':>11}   refused")
     for mib in map(int, given.mib.split(",")):
         row: list[tuple[float, int]] = []
-        for argv in (reference_command, capped_command):
+        for ours in (False, True):
             port = free_port()
-            command = (
-                capped_command(port, mib * MIB, "-t", "1")
-                if argv is capped_command
-                else reference_command(port, "-m", str(mib), "-t", "1")
-            )
-            with Server(command, (HOST, port)):
+            reference = reference_command(port, "-m", str(mib), "-t", "1")
+            with Server(capped_command(port, mib * MIB, "-t", "1") if ours else reference, (HOST, port)):
                 row.append(ratio(OverSocket(f"{HOST}:{port}"), given.keys, given.requests))
         row.append(ratio(InProcess(mib * MIB), given.keys, given.requests))
         refused = " ".join(str(one[1]) for one in row)

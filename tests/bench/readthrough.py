@@ -1,5 +1,4 @@
-"""Read-through loads for the benchmarks: which keys are asked for, how large their values are, and a cache to
-ask.
+"""Read-through loads for the benchmarks: which keys are asked for, how large values are, and a cache to ask.
 
 Knows: popularity, sizes, the store's face, load tests' codec. Must not know: what is measured.
 """
@@ -78,8 +77,7 @@ class OverSocket:
 
 
 def zipf(keys: int, skew: float, seed: int) -> Iterator[int]:
-    """Key numbers below `keys` without end; the n-th most popular is asked for in proportion to n **
-    -skew."""
+    """Key numbers below `keys` without end; the n-th most popular in proportion to n ** -skew."""
     rng = random.Random(seed)
     names = list(range(keys))
     rng.shuffle(names)

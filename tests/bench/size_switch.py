@@ -2,8 +2,8 @@
 
 Run as `python -m tests.bench.size_switch`, with --socket over a socket. Prints the hit ratio of each sixth
 of the last load, on a store that the loads before it have filled and on an empty one, and the writes
-refused. Memory is bounded by the store's capacity, so that pages have to move between slab classes. A
-load: keys by Zipf's law with exponent 0.99, read-through, over a working set of 2.5 times the memory.
+refused. Memory is bounded by the store's capacity, so that pages have to move between slab classes. A load:
+keys by Zipf's law with exponent 0.99, read-through, over a working set of 2.5 times the memory.
 
 Knows: how to start servers. Owns: the servers it starts, one at a time.
 """
@@ -92,16 +92,9 @@ def main() -> None:
 
     small, large = Load("100 B", capacity, 100), Load("10 KiB", capacity, 10240)
     several = Load("200 B to 40 KiB", capacity, 200, 800, 3000, 10240, 40960)
-    print(
-        f"{'hit ratio in sixths of the last load':36}", *(f"{n:7}" for n in range(1, PARTS + 1)), " refused"
-    )
-    for loads in (
-        [small, large],
-        [large, small],
-        [small, large, small, large],
-        [small, several],
-        [several, small],
-    ):
+    there, back = [small, large], [large, small]
+    print(f"{'hit ratio in sixths of the last load':36}", *(f"{n:7}" for n in range(PARTS)), " refused")
+    for loads in (there, back, there + there, [small, several], [several, small]):
         compare(loads, opened, given.operations)
 
 
