@@ -10,7 +10,7 @@ from cacheserver.net.transport import trim_heap
 MIB = 1 << 20
 BUFFER_SHARE = 16  # connections may hold this part of the limit of each kind: input, output, pinned output
 INPUT_MAX, OUTPUT_MAX, PINNED_MAX, BUFFER_MIN = 256 * MIB, 64 * MIB, 256 * MIB, 2 * MIB
-SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 16 KiB for each connection at rest
+SECURE_SHARE, SECURE_MAX = 8, 512 * MIB  # the same for what OpenSSL holds: 18 KiB for each connection at rest
 SECURE_STEP = 4 * MIB  # OpenSSL's bytes that make trimming the heap worth its time when they have gone
 
 

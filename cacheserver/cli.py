@@ -6,6 +6,7 @@ Must not know: what the server does with a Config. The server is imported only o
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -25,6 +26,7 @@ FAIR = "each connection's turn is bounded already"
 NOTHING = "there is nothing of the kind to turn on or off"
 TLS = "TLS has buffers of its own, session tickets and no kernel offload, whatever is asked for"
 TLS_OFF = "TLS is off; -Z turns it on"
+HELP_WIDTH = 78  # columns; to ask the terminal takes modules that would stay as long as the server does
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def _parser() -> _Parser:
         prog="cacheserver",
         usage="cacheserver [flags]\n       cacheserver ping [host:port]",
         description="A memcached-compatible cache that follows the memory its host or container has left.",
+        formatter_class=functools.partial(argparse.HelpFormatter, width=HELP_WIDTH),
         add_help=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -14,20 +14,19 @@ the list changes, and over a restart, too. It fits the 32 bits that some clients
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from cacheserver.lines import END, ERROR
 from cacheserver.values import Address
 
 log = logging.getLogger("cacheserver.cluster")
 
 RESOLVE_SECONDS = 5.0  # from the end of one resolution to the begin of the next
 STOP_SECONDS = 0.2  # a resolver at work is not waited for
-ERROR = b"ERROR\r\n"
 UNRESOLVED = b"SERVER_ERROR the name of the cluster has not been resolved yet\r\n"
 
 Node = tuple[str, str, int]  # host, IP address ("" while unknown), port
@@ -126,15 +125,17 @@ class Cluster:
 
 def literal(host: str) -> str | None:
     """Return `host` in its shortest form if it is an IP address, else None."""
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(host))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            return socket.inet_ntop(family, socket.inet_pton(family, host))
     return None
 
 
 def lookup(host: str) -> list[str]:
     """Return the IPv4 addresses of `host`, its IPv6 addresses where it has no other: a server that has both
     must not be listed twice. May take as long as the resolver takes. Raises OSError or ValueError."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    # Bytes: for text Python loads its tables of Unicode, which may be out of its reach once root is given up.
+    found = socket.getaddrinfo(host.encode(), None, type=socket.SOCK_STREAM)
     by_family: dict[int, set[str]] = {}
     for family, _, _, _, address in found:
         by_family.setdefault(family, set()).add(str(address[0]))
@@ -145,4 +146,4 @@ def config_reply(version: int, nodes: Sequence[Node]) -> bytes:
     """Return the whole reply. The block's lines end with LF alone; its length is without the last CRLF."""
     listed = " ".join(f"{host}|{address}|{port}" for host, address, port in nodes)
     block = f"{version}\n{listed}\n".encode()
-    return b"CONFIG cluster 0 %d\r\n%b\r\nEND\r\n" % (len(block), block)
+    return b"CONFIG cluster 0 %d\r\n%b\r\n" % (len(block), block) + END

@@ -31,15 +31,15 @@ class Commands:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        changed: dict[str, str] = {}  # settings changed by commands, by their names in `stats settings`
-        control = Control(server, changed)
+        control = Control(server)
         classes, dumps = server.store.class_count, server.config.dumps
         steering = Steering(server.crawler, server.store.reassign, classes, dumps)
         listings = Listings(server.crawler, classes, dumps)
         kinds = {b"detail": server.detail.command, **listings.kinds}
 
         def settings() -> dict[str, str]:
-            return {**changed, **steering.settings(), **listings.settings()}
+            parts = (control, steering, listings, server.detail)
+            return {name: value for part in parts for name, value in part.settings().items()}
 
         reports = Reports(server, settings, kinds, monotonic=monotonic, wall=wall)
         self._table: dict[bytes, Handler] = {

@@ -5,7 +5,6 @@ Threads: any worker's, several at once; what they change are single references.
 """
 
 import logging
-from collections.abc import MutableMapping
 
 from cacheserver.desk import Job, Stream
 from cacheserver.lines import BAD_FORMAT, ERROR, OK, reply, whole_number
@@ -17,14 +16,15 @@ MEMLIMIT_MAX = 1_000_000_000  # MB: more is taken for bytes given by mistake
 
 
 class Control:
-    """The handlers, bound to one server.
+    """The handlers, bound to one server."""
 
-    changed: what commands have set while the server runs, by its name in `stats settings`.
-    """
-
-    def __init__(self, server: ServerParts, changed: MutableMapping[str, str]) -> None:
+    def __init__(self, server: ServerParts) -> None:
         self._server = server
-        self._changed = changed
+        self._shown: dict[str, str] = {}
+
+    def settings(self) -> dict[str, str]:
+        """Return what has been set, by the names of `stats settings`."""
+        return dict(self._shown)
 
     def verbosity(self, arguments: list[bytes]) -> bytes:
         """verbosity <level> [noreply]: what is logged from now on, as by -v and -vv."""
@@ -32,7 +32,7 @@ class Control:
         if level is None:
             return reply(BAD_FORMAT, arguments)
         level = min(level, len(LEVELS) - 1)
-        self._changed["verbosity"] = str(level)
+        self._shown["verbosity"] = str(level)
         logging.getLogger("cacheserver").setLevel(LEVELS[level])
         return reply(OK, arguments)
 

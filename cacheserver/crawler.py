@@ -41,7 +41,7 @@ class Crawler:
     """Runs walks; `make_walk` takes the numbers of slab classes (empty: all), `clock` is the store's, in
     seconds, `wall` a Unix time.
 
-    sleep_us: least rest between two stretches of work; a rest is never shorter than the work before it.
+    sleep_us: least rest between two stretches of work; a rest is never shorter than twice the work before it.
     to_crawl: items of each class that a crawl looks at, 0 = all.
     """
 

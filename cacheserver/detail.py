@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cacheserver.desk import Job, JobOf, Kind, Stream
+from cacheserver.lines import END, OK
 
-OK = b"OK\r\n"
-END = b"END\r\n"
 USAGE = b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
 
 PIECE = 512  # prefixes told at once; a dump of more is a job
@@ -40,7 +39,7 @@ class Detail:
         self._table = table
         self._engines = engines
         self._lock = threading.Lock()
-        self.on = False
+        self._on = False
         self._turn(on)
 
     def command(self, arguments: Sequence[bytes]) -> bytes | Job:
@@ -55,6 +54,10 @@ class Detail:
             return JobOf(Kind.LISTING, self._dump)
         return render(self._table.rows(0, PIECE)) + END
 
+    def settings(self) -> dict[str, str]:
+        """Return whether they are on, by its name in `stats settings`."""
+        return {"detail_enabled": "yes" if self._on else "no"}
+
     def reset(self) -> None:
         """Forget the counts, as `stats reset` does."""
         self._table.clear()
@@ -65,7 +68,7 @@ class Detail:
 
     def _turn(self, on: bool) -> None:
         with self._lock:
-            self.on = on
+            self._on = on
             for engine in self._engines:
                 engine.count_prefixes(on)
 

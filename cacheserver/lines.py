@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 OK = b"OK\r\n"
 ERROR = b"ERROR\r\n"
+END = b"END\r\n"
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 NOREPLY = b"noreply"
 U32_MAX = 2**32 - 1

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from cacheserver.desk import Job, JobOf, Kind, Stream
-from cacheserver.lines import BAD_FORMAT, whole_number
-
-END = b"END\r\n"
+from cacheserver.lines import BAD_FORMAT, END, whole_number
 
 
 class ListerLike(Protocol):

@@ -11,7 +11,6 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 from cacheserver.errors import StartError
@@ -76,7 +75,8 @@ def reserved_files(workers: int, sockets: int = 0) -> int:
 def _most_files() -> int:
     """The number of open files that not even root can exceed."""
     try:
-        return int(Path("/proc/sys/fs/nr_open").read_text())
+        with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return sys.maxsize
 

@@ -138,8 +138,7 @@ class Reports:
     # -- the other kinds --
 
     def _settings(self, _rest: list[bytes]) -> bytes:
-        detail = {"detail_enabled": "yes" if self._server.detail.on else "no"}
-        knobs = {**self._server.config.settings(), **detail, **self._changed()}
+        knobs = {**self._server.config.settings(), **self._changed()}
         return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
 
     def _items(self, _rest: list[bytes]) -> bytes:

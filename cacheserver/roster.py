@@ -12,6 +12,7 @@ from concurrent.futures import Future
 
 from cacheserver import stats
 from cacheserver.desk import Job, JobOf, Kind, Stream
+from cacheserver.lines import END
 from cacheserver.parts import Bound, Listening, Seat, Thread
 
 log = logging.getLogger("cacheserver.roster")
@@ -32,7 +33,7 @@ def roster(listener: Listening, workers: Sequence[Thread], uptime: int) -> Job:
                 first += len(seats)
                 if len(seats) < SLICE:
                     break
-        stream.send(stats.END)
+        stream.send(END)
 
     return JobOf(Kind.CONNECTIONS, send)
 

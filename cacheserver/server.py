@@ -73,12 +73,12 @@ def run(config: Config) -> int:
     """
     process.fill_standard_streams()
     process.end_on_signals()
-    users = None if config.auth_file is None else Users(config.auth_file)  # maybe only root may read it
+    users = _users(config)  # maybe only root may read the file
     process.allow_files(config.conn_limit, config.threads, udp_files(config))
     if config.core_dumps:
         process.allow_core_dumps()
     user = process.new_user(config.user)
-    certificates = Certificates(config) if config.tls else None
+    certificates = _certificates(config)
     sockets = open_sockets(config, user)
     try:
         daemon = process.daemonize() if config.daemon else None
@@ -108,8 +108,9 @@ class Server:
     """Every part of one running server, for commands to look at; `started` is a time.monotonic() value.
 
     sockets: bound and listening; run() closes them on its way out. monitor: None takes the process's own,
-    which other caches may share; any other is started and stopped here. users: who may log in; None reads
-    them from the configuration's file, if it names one. certificates: what sockets that speak TLS begin with.
+    which other caches may share; any other is started and stopped here. users: who may log in; certificates:
+    what sockets that speak TLS begin with; None reads either from the files that the configuration names, if
+    any. Raises StartError.
     `reloads`: called one after the other, on the main thread, on SIGHUP; each tells in the log what it did.
     """
 
@@ -124,7 +125,8 @@ class Server:
     ) -> None:
         self.config = config
         self._sockets = sockets
-        self.certificates = certificates
+        users = users or _users(config)
+        self.certificates = certificates = certificates or _certificates(config)
         self.reloads: list[Callable[[], object]] = [certificates.reload] if certificates else []
         self.started = time.monotonic()
         self.reserved_files = process.reserved_files(config.threads, udp_files(config))
@@ -194,8 +196,6 @@ class Server:
         commands = Commands(self)
         for engine in self.engines:
             engine.handler = commands.handle
-        if users is None and config.auth_file is not None:
-            users = Users(config.auth_file)
         if users is not None:
             self._guard(users)
 
@@ -379,6 +379,14 @@ class Server:
         if self._own_monitor is not None:
             self._own_monitor.stop()
         self._loop.close()
+
+
+def _users(config: Config) -> Users | None:
+    return None if config.auth_file is None else Users(config.auth_file)
+
+
+def _certificates(config: Config) -> Certificates | None:
+    return Certificates(config) if config.tls else None
 
 
 def _store(config: Config, limit: int) -> Store:

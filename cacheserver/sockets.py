@@ -113,7 +113,7 @@ def _bind_all(host: str, port: int, kind: int, bind: Bind) -> list[list[socket.s
     port = max(port, 0)
     text = address_text(host, port)
     try:
-        found = socket.getaddrinfo(None if host == "*" else host, port, type=kind, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(_plain(host), port, type=kind, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise StartError(f"cannot listen on {text}: {why}; check the address after -l") from None
@@ -132,6 +132,13 @@ def _bind_all(host: str, port: int, kind: int, bind: Bind) -> list[list[socket.s
         assert lacking is not None
         raise _refused(text, lacking)
     return bound
+
+
+def _plain(host: str) -> str | bytes | None:
+    """Return what getaddrinfo takes `host` as; only a name that needs the tables of Unicode loads them."""
+    if host == "*":
+        return None
+    return host.encode() if host.isascii() else host
 
 
 def _udp_sockets(

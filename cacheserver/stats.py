@@ -10,7 +10,7 @@ of `stats slabs` has all its fields.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-END = b"END\r\n"
+from cacheserver.lines import END
 
 Row = tuple[str, object]
 Numbers = Mapping[str, int]
@@ -65,6 +65,10 @@ OWN_FIELDS: Mapping[str, str] = {
     "udp_datagrams_dropped": "udp_dropped",
     "udp_replies_too_large": "udp_too_large",
     "udp_replies_unsent": "udp_unsent",
+    "store_bytes_live": "bytes_live",
+    "store_bytes_loose": "bytes_loose",
+    "store_bytes_free": "bytes_free",
+    "store_bytes_meta": "bytes_meta",
     "store_committed": "committed",
     "store_untouched": "untouched",
     "store_reserved": "reserved",

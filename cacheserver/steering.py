@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from cacheserver.desk import Alone, Job, Kind, Stream
-from cacheserver.lines import BAD_FORMAT, ERROR, OK, reply, signed_number, whole_number
+from cacheserver.lines import BAD_FORMAT, END, ERROR, OK, reply, signed_number, whole_number
 
 BAD_CLASS = b"BADCLASS invalid class id\r\n"
 BUSY = b"BUSY currently processing crawler request\r\n"
@@ -33,7 +33,7 @@ REASSIGNED = {
 }
 # form: what it is called where it is forbidden, how it ends
 DUMPS = {
-    b"metadump": (b"metadump", b"END\r\n"),
+    b"metadump": (b"metadump", END),
     b"mgdump": (b"key dump", b"EN\r\n"),
 }
 

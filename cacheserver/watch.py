@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from cacheserver.desk import Alone, Job, Kind, Stream
+from cacheserver.lines import ERROR, OK, reply
 
-OK = b"OK\r\n"
-ERROR = b"ERROR\r\n"
 NOT_ALLOWED = b"CLIENT_ERROR watch commands not allowed\r\n"
 NOT_ALONE = b"ERROR cannot pipeline other commands before watch\r\n"
 TOO_MANY = b"WATCHER_TOO_MANY log watcher limit reached\r\n"
@@ -83,7 +82,7 @@ class Watch:
             if name in self._kinds:
                 mask |= self._kinds[name]
             elif name not in self.QUIET:
-                return b"" if arguments[-1] == b"noreply" else ERROR
+                return reply(ERROR, arguments)
         return Alone(Kind.WATCH, lambda stream: self._watch(mask, stream), NOT_ALONE)
 
     def counters(self) -> dict[str, int]:

@@ -30,7 +30,7 @@ cdef struct DatagramsC:
     sockaddr_storage peer
     socklen_t npeer
     Session session
-    Output out               # of one feed
+    Output out               # of one feed or command
     char *reply              # REPLY_MAX bytes: the text for the client so far
     size_t nreply
     uint64_t bytes_read

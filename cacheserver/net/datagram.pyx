@@ -19,7 +19,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
 from cacheserver.engine cimport (
-    FEED_CLOSE, FEED_COMMAND, FEED_PAUSED, Engine, Feed, Span,
+    FEED_CLOSE, FEED_COMMAND, FEED_PAUSED, RAN_CLOSE, RAN_JOB, Engine, Feed, Span,
     engine_feed, engine_tick, engine_unpin, output_free, output_reset, session_close, session_open,
 )
 from cacheserver.net.linux cimport (
@@ -232,17 +232,17 @@ cdef class Datagrams:
         return self.c.open
 
     cdef int run_command(self) except -1:
-        """Give the command that waits to the engine's handler. A reply that is not bytes needs a connection to go to,
-        which there is none of here."""
+        """Have the engine run the command that waits. A job needs a connection to go to, which there is none of here:
+        that is an error, wherever in the datagram it stands."""
         cdef DatagramsC *d = &self.c
-        cdef bytes line = d.session.command.data[:d.session.command.len]
-        cdef bytes reply
-        handler = self.engine.handler
-        session_close(d.engine, &d.session)
-        session_open(d.engine, &d.session)
-        d.session.whole = True
+        cdef int ran
+        d.session.behind = False
         try:
-            answer = b"ERROR\r\n" if handler is None else handler(line)
+            ran = self.engine.run_command(&d.session, &d.out)
+            if ran == RAN_JOB:
+                self.engine.job = None
+                if not self.engine.say(&d.out, b"ERROR\r\n"):
+                    ran = RAN_CLOSE
         except Exception:
             log.exception("a command failed; its datagram is dropped")
             end_datagram(d)
@@ -250,16 +250,11 @@ cdef class Datagrams:
         except BaseException:
             end_datagram(d)
             raise
-        if answer is None:
+        if not take_output(d):
+            refuse(d)
+        elif ran == RAN_CLOSE:
             send_reply(d)
             end_datagram(d)
-            return 0
-        reply = answer if type(answer) is bytes else b"ERROR\r\n"
-        if <size_t>len(reply) > REPLY_MAX - d.nreply:
-            refuse(d)
-        else:
-            memcpy(d.reply + d.nreply, <const char *>reply, len(reply))
-            d.nreply += len(reply)
         return 0
 
     def close(self) -> None:

@@ -20,7 +20,9 @@ cdef enum:
     CHUNK_MASK = 16383
     MIN_CHUNK = 64
     OS_PAGE = 4096
+    TOUCHED_WORDS = 4        # 64 OS pages each
     LARGE_CHUNKS = 64        # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
+    SIDE_SIZE = 36864        # bytes of address space beside each page, for whoever has cut it up
 
 cdef enum PageState:
     PAGE_ABSENT = 0          # holds no memory of the host
@@ -39,8 +41,10 @@ cdef struct Page:
     uint32_t free_head       # first free chunk + 1
     uint32_t next            # neighbours in the class's list of open pages, or in the pool
     uint32_t prev
-    uint32_t touched         # bytes from the start that may be resident
+    uint32_t touched         # bytes that may be resident; PAGE_RUN: of the whole run, from its start on
     uint32_t min_exp         # store clock: no item here expires earlier
+    uint32_t deadlines       # store clock, seconds: what the page's deadlines count from; 0 = it has none
+    uint32_t side            # bytes beside the page that are counted as committed, from the start on
     uint32_t run             # PAGE_RUN: how many pages
     uint32_t pins            # items here that are pinned or being received
     uint16_t cls
@@ -51,7 +55,8 @@ cdef struct Arena:
     char *base
     Page *pages
     uint64_t *taken          # one bit a page: not ABSENT
-    uint8_t *chunk_touched   # LARGE_CHUNKS bytes a page: OS pages touched of each chunk, where chunks are large
+    uint64_t *touched        # TOUCHED_WORDS a page: one bit for each OS page that may be resident, but in runs
+    char *sides              # SIDE_SIZE bytes a page
     uint32_t npages
     uint32_t high            # pages from here on have never been taken
     uint32_t hint            # no absent page lies below this word of `taken`
@@ -59,16 +64,21 @@ cdef struct Arena:
     uint32_t npool
     pthread_mutex_t lock
     int64_t allowance        # bytes that may still be taken; atomic; can fall below 0 (forced takes)
-    int64_t committed        # bytes granted and not given back: pages in use or in the pool, index; atomic
+    int64_t committed        # bytes granted and not given back: pages in use or in the pool, their sides, index; atomic
     int64_t untouched        # of those, bytes the host has not charged yet; atomic
+    int64_t side_bytes       # of `committed`: what lies beside pages; atomic
     int64_t low_water        # the monitor is woken when the allowance falls below; atomic
     int64_t wanted           # the monitor should be woken; atomic flag
+    int64_t ceiling          # bytes the host would let the store grow to, 0 = not known; atomic
     int64_t capacity         # tests and benchmarks only: bound on `committed`, 0 = none
     int wake_fd
 
 cdef inline Item *item_at(Arena *a, handle_t h) noexcept nogil:
     cdef uint32_t page = h >> CHUNK_BITS
     return <Item *>(a.base + (<uint64_t>page << PAGE_SHIFT) + <uint64_t>(h & CHUNK_MASK) * a.pages[page].chunk_size)
+
+cdef inline char *side_of(Arena *a, uint32_t page) noexcept nogil:
+    return a.sides + <uint64_t>page * SIDE_SIZE
 
 cdef inline Page *page_of(Arena *a, handle_t h) noexcept nogil:
     return &a.pages[h >> CHUNK_BITS]
@@ -85,7 +95,9 @@ cdef void arena_grant(Arena *a, int64_t n) noexcept nogil
 cdef void arena_wake(Arena *a) noexcept nogil
 cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil
 cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nogil
+cdef void arena_use_side(Arena *a, uint32_t page, uint32_t nbytes) noexcept nogil
 cdef void arena_put_page(Arena *a, uint32_t page) noexcept nogil
+cdef void arena_touch(Arena *a, uint32_t page, uint32_t begin, uint32_t end) noexcept nogil
 cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
 cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil

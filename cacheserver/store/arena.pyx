@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """The arena: see arena.pxd for what it knows and who owns what."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cacheserver.store.platform cimport (
@@ -9,11 +9,13 @@ from cacheserver.store.platform cimport (
     atomic_set,
     atomic_swap,
     atomic_take,
+    bit_count,
     low_bit,
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from cacheserver.store.poison cimport poison, unpoison
 
 cdef extern from "<sys/mman.h>" nogil:
     enum:
@@ -66,13 +68,15 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
     npages = address_space >> PAGE_SHIFT
     a.pages = <Page *>map_space(npages * sizeof(Page))
     a.taken = <uint64_t *>map_space((npages + 63) // 64 * 8)
-    a.chunk_touched = <uint8_t *>map_space(npages * LARGE_CHUNKS)
+    a.touched = <uint64_t *>map_space(npages * TOUCHED_WORDS * 8)
+    a.sides = <char *>map_space(npages * SIDE_SIZE)
     a.npages = <uint32_t>npages
-    if a.pages == NULL or a.taken == NULL or a.chunk_touched == NULL:
+    if a.pages == NULL or a.taken == NULL or a.touched == NULL or a.sides == NULL:
         arena_close(a)
         return -1
     a.taken[0] = 1           # page 0 is never used: handle 0 means "none"
     a.high = 1
+    poison(a.base, PAGE_SIZE)
     a.capacity = capacity
     a.allowance = <int64_t>1 << 62
     a.wake_fd = -1
@@ -82,10 +86,12 @@ cdef int arena_open(Arena *a, uint64_t address_space, int64_t capacity) noexcept
 
 cdef void arena_close(Arena *a) noexcept nogil:
     cdef uint64_t npages = a.npages
+    unpoison(a.base, <uint64_t>a.high << PAGE_SHIFT)
     unmap_space(a.base, npages << PAGE_SHIFT)
     unmap_space(a.pages, npages * sizeof(Page))
     unmap_space(a.taken, (npages + 63) // 64 * 8)
-    unmap_space(a.chunk_touched, npages * LARGE_CHUNKS)
+    unmap_space(a.touched, npages * TOUCHED_WORDS * 8)
+    unmap_space(a.sides, npages * SIDE_SIZE)
     memset(a, 0, sizeof(Arena))
 
 
@@ -180,6 +186,39 @@ cdef void mark(Arena *a, uint32_t page, bint taken) noexcept nogil:
             a.hint = page >> 6
 
 
+cdef void forget_touched(Arena *a, uint32_t page) noexcept nogil:
+    a.pages[page].touched = 0
+    memset(a.touched + <uint64_t>page * TOUCHED_WORDS, 0, TOUCHED_WORDS * 8)
+
+
+cdef uint32_t note_touched(Arena *a, uint32_t page, uint32_t begin, uint32_t end) noexcept nogil:
+    """Mark the OS pages of the bytes from `begin` to before `end`; returns how many were not marked."""
+    cdef uint64_t *bits = a.touched + <uint64_t>page * TOUCHED_WORDS
+    cdef uint32_t first = begin // OS_PAGE, last = (end - 1) // OS_PAGE, word, n = 0
+    cdef uint64_t fresh
+    for word in range(first >> 6, (last >> 6) + 1):
+        fresh = ~bits[word]
+        if word == first >> 6:
+            fresh &= ~<uint64_t>0 << (first & 63)
+        if word == last >> 6:
+            fresh &= ~<uint64_t>0 >> (63 - (last & 63))
+        if fresh:
+            bits[word] |= fresh
+            n += bit_count(fresh)
+    return n
+
+
+cdef void arena_touch(Arena *a, uint32_t page, uint32_t begin, uint32_t end) noexcept nogil:
+    """Bytes of a page that is cut in chunks have been written, or may be from now on: the host has charged their OS pages.
+
+    begin < end, both from the page's start. The page is the caller's.
+    """
+    cdef uint32_t fresh = note_touched(a, page, begin, end)
+    if fresh:
+        a.pages[page].touched += fresh * OS_PAGE
+        atomic_add(&a.untouched, -<int64_t>fresh * OS_PAGE)
+
+
 cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil:
     """One page for the caller to cut up: from the pool, else a new one if there is leave (or `force`); 0 if none."""
     cdef uint32_t page
@@ -199,7 +238,8 @@ cdef uint32_t arena_take_page(Arena *a, bint force) noexcept nogil:
     page = find_absent(a, 1)
     if page:
         mark(a, page, True)
-        a.pages[page].touched = 0
+        forget_touched(a, page)
+        poison(a.base + (<uint64_t>page << PAGE_SHIFT), PAGE_SIZE)
     pthread_mutex_unlock(&a.lock)
     if page == 0:
         hand_in(a, PAGE_SIZE)
@@ -227,7 +267,8 @@ cdef uint32_t arena_take_run(Arena *a, uint64_t nbytes, bint force) noexcept nog
         for i in range(count):
             mark(a, page + i, True)
             a.pages[page + i].state = PAGE_TAIL
-            a.pages[page + i].touched = 0
+            forget_touched(a, page + i)
+            poison(a.base + (<uint64_t>(page + i) << PAGE_SHIFT), PAGE_SIZE)
     pthread_mutex_unlock(&a.lock)
     if page == 0:
         hand_in(a, whole)
@@ -244,8 +285,25 @@ cdef void arena_run_touched(Arena *a, uint32_t page, uint64_t nbytes) noexcept n
     a.pages[page].touched = <uint32_t>whole
 
 
+cdef void arena_use_side(Arena *a, uint32_t page, uint32_t nbytes) noexcept nogil:
+    """The caller, whose page it is, is about to write to the first `nbytes` beside it. They go back with the page.
+
+    Where there is no leave they are taken without: who has the page cannot do without them.
+    """
+    cdef uint32_t whole = (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
+    cdef uint32_t more = whole - a.pages[page].side
+    if whole <= a.pages[page].side:
+        return
+    if not arena_leave(a, more):
+        arena_force(a, more)
+    atomic_add(&a.untouched, -<int64_t>more)
+    atomic_add(&a.side_bytes, more)
+    a.pages[page].side = whole
+
+
 cdef void push_pool(Arena *a, uint32_t page) noexcept nogil:
     a.pages[page].state = PAGE_FREE
+    poison(a.base + (<uint64_t>page << PAGE_SHIFT), PAGE_SIZE)
     a.pages[page].next = a.pool
     a.pool = page
     a.npool += 1
@@ -271,6 +329,8 @@ cdef void arena_put_run(Arena *a, uint32_t page, uint64_t nbytes) noexcept nogil
     for i in range(count):
         a.pages[page + i].touched = <uint32_t>(left if left < PAGE_SIZE else PAGE_SIZE)
         left -= a.pages[page + i].touched
+        if a.pages[page + i].touched:
+            note_touched(a, page + i, 0, a.pages[page + i].touched)
         push_pool(a, page + i)
     pthread_mutex_unlock(&a.lock)
 
@@ -297,34 +357,39 @@ cdef void drop_pages(Arena *a, uint32_t *pages, uint32_t n) noexcept nogil:
 cdef int64_t arena_release_pool(Arena *a, int64_t target, uint32_t keep) noexcept nogil:
     """Give pages of the pool back to the host until `target` bytes are resident no more or only `keep` pages are left.
 
-    Returns the bytes that were resident. The pages are out of the pool, marked LEAVING, while the host takes them back.
+    Returns the bytes that were resident, those beside the pages included. The pages are out of the pool, marked LEAVING, while the host takes them back.
     """
     cdef uint32_t batch[BATCH]
     cdef uint32_t n, i
-    cdef int64_t freed = 0, touched
+    cdef int64_t freed = 0, touched, side
     while freed < target:
         n = 0
-        touched = 0
+        touched = side = 0
         pthread_mutex_lock(&a.lock)
-        while n < BATCH and a.npool > keep and freed + touched < target:
+        while n < BATCH and a.npool > keep and freed + touched + side < target:
             i = a.pool
             a.pool = a.pages[i].next
             a.npool -= 1
             a.pages[i].state = PAGE_LEAVING
             touched += a.pages[i].touched
+            side += a.pages[i].side
             batch[n] = i
             n += 1
         pthread_mutex_unlock(&a.lock)
         if n == 0:
             break
         drop_pages(a, batch, n)
+        for i in range(n):
+            if a.pages[batch[i]].side:
+                drop_space(side_of(a, batch[i]), a.pages[batch[i]].side)
         pthread_mutex_lock(&a.lock)
         for i in range(n):
             a.pages[batch[i]].state = PAGE_ABSENT
-            a.pages[batch[i]].touched = 0
+            a.pages[batch[i]].touched = a.pages[batch[i]].side = 0
             mark(a, batch[i], False)
         pthread_mutex_unlock(&a.lock)
         atomic_add(&a.untouched, touched - (<int64_t>n << PAGE_SHIFT))
-        arena_give_back(a, <int64_t>n << PAGE_SHIFT)
-        freed += touched
+        atomic_add(&a.side_bytes, -side)
+        arena_give_back(a, (<int64_t>n << PAGE_SHIFT) + side)
+        freed += touched + side
     return freed

@@ -14,9 +14,9 @@ from cacheserver.store.operations cimport (
     NOT_FOUND,
     STORED,
     Outcome,
+    choose_cas,
     find_live,
     next_cas,
-    pass_cas,
     put_new,
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -76,7 +76,7 @@ cdef handle_t write_digits(StoreC *s, Shard *sh, uint64_t hash, handle_t h, uint
     cdef char key[256]
     cdef uint32_t n = write_number(digits, number), nkey = it.nkey
     cdef bint encoded = it.encoded, grows = n > it.nbytes
-    lru_use(it, sh.now)
+    lru_use(sh, h, it, sh.now)
     if not grows and it.refs == 0:
         write_padded(it, digits, n)
         it.cas = next_cas(s, sh)
@@ -147,9 +147,8 @@ cdef Outcome store_compute(StoreC *s, uint64_t hash, const char *key, uint32_t n
         pthread_mutex_unlock(&sh.lock)
         arena_wake(&s.arena)
         return outcome
-    if sum.numbered and s.use_cas:
-        item_at(&s.arena, h).cas = sum.number
-        pass_cas(sh, sum.number)
+    if sum.numbered:
+        choose_cas(s, sh, item_at(&s.arena, h), sum.number)
     fill_sight(sh, h, created, now, g)
     return STORED
 

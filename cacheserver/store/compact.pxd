@@ -10,4 +10,3 @@ from cacheserver.store.shard cimport Shard
 
 cdef void compact_look(Shard *sh, uint32_t now) noexcept nogil
 cdef bint compact_step(Shard *sh) noexcept nogil
-cdef bint compact_waits(Shard *sh) noexcept nogil

@@ -60,11 +60,6 @@ cdef uint32_t next_thin(Shard *sh) noexcept nogil:
     return NONE
 
 
-cdef bint compact_waits(Shard *sh) noexcept nogil:
-    """Whether there is anything to do for compact_step()."""
-    return (sh.draining != 0 and sh.how == DRAIN_COMPACT) or next_thin(sh) != NONE
-
-
 cdef bint compact_step(Shard *sh) noexcept nogil:
     """A slice of moving the items of a sparse page to holes in others; False if there is nothing to do."""
     cdef uint32_t c, page

@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport item_at, page_of
 from cacheserver.store.link cimport hash_of, remove_item
-from cacheserver.store.index cimport SLOTS, Bucket, Index, index_slot
+from cacheserver.store.index cimport SLOTS, Bucket, Index, index_slot, is_item
 from cacheserver.store.item cimport FETCHED, Item, handle_t, item_bytes, item_expired, item_flags, item_key
 from cacheserver.store.platform cimport prefetch, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC
@@ -51,7 +51,7 @@ cdef uint32_t take(Shard *sh, Bucket *b, uint64_t begin, uint64_t end, bint all,
     cdef uint32_t n = 0, i
     while True:
         for i in range(SLOTS):
-            if b.slots[i] == 0:
+            if not is_item(b.slots[i]):
                 continue
             if not all:
                 place = reverse(hash_of(sh, item_at(sh.arena, b.slots[i])))

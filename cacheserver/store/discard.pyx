@@ -4,17 +4,14 @@
 The time goes into memory that is not in the cache: an item's bucket, and its neighbours in the segment. So the items pass
 through a ring: their lines are asked for when they enter it, and used when they leave it.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from cacheserver.store.arena cimport CHUNK_BITS, CHUNK_MASK, PAGE_SHIFT, Arena, Page
+from cacheserver.store.arena cimport CHUNK_BITS, CHUNK_MASK, PAGE_SHIFT, Page
 from cacheserver.store.evict cimport note_eviction
 from cacheserver.store.index cimport Bucket, index_drop, index_hash, index_slot
 from cacheserver.store.item cimport (
-    ACTIVE,
     FETCHED,
     LIVE,
-    SEGMENT,
-    SEGMENT_SHIFT,
     STATE,
     Item,
     handle_t,
@@ -22,9 +19,9 @@ from cacheserver.store.item cimport (
     item_expired,
     item_key,
 )
-from cacheserver.store.lru cimport lru_join
+from cacheserver.store.lru cimport lru_join, lru_segment, lru_spared
 from cacheserver.store.platform cimport pointer_look, prefetch, prefetch_write
-from cacheserver.store.shard cimport Shard, SlabClass
+from cacheserver.store.shard cimport SEGMENTS, Shard, SlabClass
 from cacheserver.store.slab cimport slab_close_page, slab_reopen_page
 
 cdef enum:
@@ -48,7 +45,7 @@ cdef struct Discard:         # a page's items on their way out, and what is coun
     Leaving ring[32]
     uint32_t entered
     uint32_t left
-    uint32_t counts[4]       # items by segment
+    uint32_t counts[2]       # items by segment
     uint64_t bytes
     uint32_t expired, expired_unfetched, unfetched, active, nonzero
     uint32_t last_use        # store clock
@@ -74,11 +71,11 @@ cdef inline void enter(Discard *d, Item *it, uint32_t chunk) noexcept nogil:
 cdef inline void tally(Discard *d, Item *it) noexcept nogil:
     cdef uint32_t fetched = (it.bits & FETCHED) != 0, expired = item_expired(it, d.sh.now)
     d.bytes += item_bytes(it)
-    d.counts[(it.bits & SEGMENT) >> SEGMENT_SHIFT] += 1
+    d.counts[lru_segment(it)] += 1
     d.expired += expired
     d.expired_unfetched += expired & ~fetched
     d.unfetched += (1 - expired) & ~fetched
-    d.active += (1 - expired) & <uint32_t>((it.bits & ACTIVE) != 0)
+    d.active += (1 - expired) & <uint32_t>(lru_spared(d.sh, it))
     d.nonzero += (1 - expired) & <uint32_t>(it.exptime != 0)
     d.last_use = it.atime
     if d.watched and not expired:
@@ -101,7 +98,7 @@ cdef inline void leave(Discard *d) noexcept nogil:
     after = it.next
     while after and after >> CHUNK_BITS == d.page:
         after = (<Item *>(d.base + <uint64_t>(after & CHUNK_MASK) * d.size)).next
-    lru_join(d.sh.arena, d.k, (it.bits & SEGMENT) >> SEGMENT_SHIFT, before, after)
+    lru_join(d.sh.arena, d.k, lru_segment(it), before, after)
 
 
 cdef void settle(Discard *d) noexcept nogil:
@@ -109,7 +106,7 @@ cdef void settle(Discard *d) noexcept nogil:
     cdef Shard *sh = d.sh
     cdef SlabClass *k = d.k
     cdef uint32_t n = d.left, i
-    for i in range(3):
+    for i in range(SEGMENTS):
         k.segments[i].count -= d.counts[i]
     sh.index.items -= n
     sh.bytes -= d.bytes
@@ -142,7 +139,7 @@ cdef void discard_page(Shard *sh, uint32_t page) noexcept nogil:
     d.entered = d.left = 0
     d.bytes = 0
     d.expired = d.expired_unfetched = d.unfetched = d.active = d.nonzero = d.last_use = 0
-    for i in range(4):
+    for i in range(SEGMENTS):
         d.counts[i] = 0
     slab_close_page(sh, page)
     for chunk in range(p.bump):

@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport CHUNK_BITS, PAGE_RUN, PAGE_SLAB, Page, item_at, page_of
 from cacheserver.store.classes cimport coldest_class
+from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.discard cimport discard_page
 from cacheserver.store.evict cimport evict_item, evict_one
 from cacheserver.store.index cimport index_replace, index_slot
@@ -12,6 +13,7 @@ from cacheserver.store.item cimport LIVE, STATE, Item, handle_t, item_bytes, ite
 from cacheserver.store.link cimport hash_of
 from cacheserver.store.lru cimport lru_replace
 from cacheserver.store.platform cimport monotonic_ns, mutex_wanted, prefetch
+from cacheserver.store.poison cimport unpoison
 from cacheserver.store.rebalance cimport NOBODY
 from cacheserver.store.shard cimport DRAIN_FORCED, DRAIN_RESCUE, DrainHow, Rescue, Shard, SlabClass
 from cacheserver.store.slab cimport slab_alloc, slab_close_page, slab_free, slab_owns, slab_reopen_page, slab_touch
@@ -81,12 +83,13 @@ cdef void move_item(Shard *sh, uint64_t hash, handle_t h, Item *it, handle_t hol
     cdef Page *p = page_of(sh.arena, hole)
     cdef SlabClass *k = &sh.classes[p.cls]
     cdef Item *copy = item_at(sh.arena, hole)
+    unpoison(copy, item_bytes(it))
     memcpy(copy, it, item_bytes(it))
     slab_touch(sh, hole, item_bytes(it))
     index_replace(&sh.index, hash, h, hole)
     lru_replace(sh.arena, k, copy, hole)
-    if copy.exptime and copy.exptime < p.min_exp:
-        p.min_exp = copy.exptime
+    if copy.exptime:
+        note_deadline(sh.arena, hole, copy.exptime, sh.now)
     slab_free(sh, h)
     sh.rescued += 1
 

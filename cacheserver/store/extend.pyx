@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
-from cacheserver.store.link cimport link_item, remove_item
+from cacheserver.store.link cimport link_item
 from cacheserver.store.index cimport index_find
 from cacheserver.store.item cimport (
     REFS_MAX,
@@ -33,7 +33,7 @@ from cacheserver.store.operations cimport (
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.room cimport drop_chunk, take_chunk
-from cacheserver.store.shard cimport HOT, Shard, StoreC, shard_of
+from cacheserver.store.shard cimport Shard, StoreC, shard_of
 from cacheserver.store.slab cimport slab_free, slab_touch
 from cacheserver.store.view cimport pin_item, unpin_item
 
@@ -88,8 +88,7 @@ cdef bint replace_item(StoreC *s, Shard *sh, Put *put, uint64_t hash, handle_t o
     sh.total_items += 1
     sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
     end_put(s, sh, put, it)
-    remove_item(sh, hash, old, before)
-    if link_item(sh, hash, h, it, HOT):
+    if link_item(sh, hash, h, it, old):
         return True
     slab_free(sh, h)
     return False

@@ -2,8 +2,12 @@
 """The hash table from key to item: linear hashing over cache-line buckets, so it grows and shrinks one bucket at a time.
 
 Knows: hashes, handles, and the keys in the items (to compare, and to hash again when a bucket splits). Must not know: the
-LRU, slab classes, expiry. Memory: owns two reservations of address space (buckets, overflow buckets); what it touches of
-them is counted with the arena as committed. Threads: the shard's lock is held in every function.
+order of eviction, slab classes, expiry. Memory: owns two reservations of address space (buckets, overflow buckets); what
+it touches of them is counted with the arena as committed. Threads: the shard's lock is held in every function.
+A *ghost* remembers the key of an item that was evicted, in a slot that is not used otherwise: it takes no memory. Its tag,
+its bucket and 6 more bits of its hash identify it (of new keys one in some thousands is taken for one), 8 bits say when it
+was made. No overflow bucket is made or kept for ghosts; items overwrite them, and a bucket that splits or merges forgets
+them. There is room for about half as many as items. They do not count as items: every look at a slot asks is_item().
 Source of the method: W. Litwin, "Linear hashing", 1980; a bucket of 12 tagged slots in one 64-byte line is ours.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -14,11 +18,17 @@ from cacheserver.store.platform cimport low_bit, match_slots
 
 cdef enum:
     SLOTS = 12
+    LEAST_ITEM = 16384       # 1 << CHUNK_BITS: page 0 is never used, so no item has a lower handle
 
 cdef struct Bucket:
     uint8_t tags[12]         # top 8 bits of the hash: a miss touches no item (but for 1 in 25)
     uint32_t more            # overflow bucket, 0 = none
-    handle_t slots[12]       # 0 = empty
+    handle_t slots[12]       # an item; 0 = empty; below LEAST_ITEM: a ghost
+
+cdef enum Inserted:
+    INSERT_FAILED            # the address space is used up
+    INSERTED
+    INSERTED_AGAIN           # the key's ghost was there
 
 cdef struct Hasher:
     uint64_t k0              # the random key of SipHash: clients choose the keys and must not choose the buckets
@@ -38,15 +48,20 @@ cdef struct Index:
     uint32_t overflow_free   # list of given-back overflow buckets, linked by `more`
     uint32_t overflow_used
     uint64_t overflow_ready  # bytes of `overflow` counted as committed
-    bint releasing           # the tail is being given back to the host, or made huge: no growth meanwhile
+    uint64_t buried          # ghosts since the stamp last changed
+    uint32_t stamp           # what ghosts of now are marked with: 1 to STAMPS, round and round
+    Bucket *retired          # overflow buckets of which none was in use: on their way back to the host
+    uint64_t retired_bytes   # of them still committed
+    bint releasing           # a thread is giving memory back to the host, or making it huge: no growth meanwhile
     void *mapping            # of which `buckets` is an aligned part
 
 cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
 cdef void index_close(Index *ix) noexcept nogil
 cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil
-cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
+cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
 cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
+cdef void index_remember(Index *ix, uint64_t hash) noexcept nogil
 cdef void index_drop_overflow(Index *ix, Bucket *b, handle_t h) noexcept nogil
 cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) noexcept nogil
 cdef void index_adjust(Index *ix, Arena *a) noexcept nogil
@@ -54,10 +69,14 @@ cdef void index_clear(Index *ix) noexcept nogil
 cdef bint index_sparse(Index *ix) noexcept nogil
 cdef int64_t index_spare(Index *ix) noexcept nogil
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
+cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil
+cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil
 cdef bint index_may_join(Index *ix) noexcept nogil
 cdef bint index_join(Index *ix) noexcept nogil
-cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil
 cdef uint64_t index_bytes(Index *ix) noexcept nogil
+
+cdef inline bint is_item(handle_t h) noexcept nogil:
+    return h >= LEAST_ITEM
 
 cdef inline uint64_t index_slot(Index *ix, uint64_t hash) noexcept nogil:
     cdef uint64_t b = hash & (ix.mask << 1 | 1)

@@ -29,11 +29,16 @@ cdef extern from *:
 
 cdef enum:
     STRIDE = 65536           # bytes taken from the arena at a time
+    PIECE = 1048576          # bytes given back to the host by one system call: some 70 us
     HUGE = 2097152           # bytes of a huge page
     FULL = 8                 # items a bucket, on average, above which one splits
     CROWDED = 16             # ... above which it splits even without leave: chains must stay short
     SPARSE = 3               # ... below which one merges
     LEAST = 64               # buckets
+    STAMPS = 255             # a ghost is its stamp << MARK_BITS | some bits of its hash, and never 0
+    MARK_BITS = 6
+    MARK_SHIFT = 50          # where in the hash: neither in the tag nor in the number of any bucket
+    LIFE = 32                # stamps that a ghost counts for: as long as it takes to evict as many items as there are
 
 
 cdef inline uint64_t rotate(uint64_t x, int n) noexcept nogil:
@@ -92,7 +97,7 @@ cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) 
     ix.hasher = hasher
     ix.count = LEAST
     ix.mask = LEAST - 1
-    ix.overflow_end = 1
+    ix.overflow_end = ix.stamp = 1
     if ix.buckets == NULL or ix.overflow == NULL:
         index_close(ix)
         return -1
@@ -102,11 +107,12 @@ cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) 
 cdef void index_close(Index *ix) noexcept nogil:
     unmap_space(ix.mapping, ix.space * sizeof(Bucket) + HUGE)
     unmap_space(ix.overflow, ix.space * sizeof(Bucket))
-    ix.mapping = ix.buckets = ix.overflow = NULL
+    unmap_space(ix.retired, ix.space * sizeof(Bucket))
+    ix.mapping = ix.buckets = ix.overflow = ix.retired = NULL
 
 
 cdef uint64_t index_bytes(Index *ix) noexcept nogil:
-    return ix.ready + ix.overflow_ready
+    return ix.ready + ix.overflow_ready + ix.retired_bytes
 
 
 cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
@@ -119,12 +125,22 @@ cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, ui
         hits = match_tags(b.tags, tag)
         while hits:
             h = b.slots[low_bit(hits)]
-            if h and item_is(item_at(a, h), key, nkey):
+            if is_item(h) and item_is(item_at(a, h), key, nkey):
                 return h
             hits &= hits - 1
         if b.more == 0:
             return 0
         b = &ix.overflow[b.more]
+
+
+cdef bint take_stride(Arena *a, bint force) noexcept nogil:
+    """Ask for leave for STRIDE bytes that will be touched soon; `force`: take them without, where it is refused."""
+    if not arena_leave(a, STRIDE):
+        if not force:
+            return False
+        arena_force(a, STRIDE)
+    atomic_add(&a.untouched, -<int64_t>STRIDE)
+    return True
 
 
 cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
@@ -138,22 +154,41 @@ cdef uint32_t new_overflow(Index *ix, Arena *a) noexcept nogil:
             return 0
         ix.overflow_end += 1
         while <uint64_t>ix.overflow_end * sizeof(Bucket) > ix.overflow_ready:
-            arena_force(a, STRIDE)
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
+            take_stride(a, True)
             ix.overflow_ready += STRIDE
     memset(&ix.overflow[n], 0, sizeof(Bucket))
     ix.overflow_used += 1
     return n
 
 
+cdef inline uint32_t ghost_age(Index *ix, handle_t ghost) noexcept nogil:
+    """In stamps. Who is as old as all STAMPS together seems young again, if nothing has overwritten it by then."""
+    cdef uint32_t stamp = ghost >> MARK_BITS
+    return ix.stamp - stamp if ix.stamp >= stamp else ix.stamp + STAMPS - stamp
+
+
+cdef uint32_t free_slot(Index *ix, Bucket *b) noexcept nogil:
+    """An empty slot, else that of the oldest ghost; SLOTS if there is neither."""
+    cdef uint32_t i, age, best = SLOTS, oldest = 0
+    for i in range(SLOTS):
+        if b.slots[i] == 0:
+            return i
+        if not is_item(b.slots[i]):
+            age = ghost_age(ix, b.slots[i])
+            if best == SLOTS or age > oldest:
+                best = i
+                oldest = age
+    return best
+
+
 cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept nogil:
     cdef uint32_t i
     while True:
-        for i in range(SLOTS):
-            if b.slots[i] == 0:
-                b.slots[i] = h
-                b.tags[i] = tag
-                return True
+        i = free_slot(ix, b)
+        if i < SLOTS:
+            b.slots[i] = h
+            b.tags[i] = tag
+            return True
         if b.more == 0:
             b.more = new_overflow(ix, a)
             if b.more == 0:
@@ -161,18 +196,69 @@ cdef bint put(Index *ix, Arena *a, Bucket *b, uint8_t tag, handle_t h) noexcept 
         b = &ix.overflow[b.more]
 
 
-cdef bint index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
-    """Add an item whose key is not in the index; False only when the address space is used up."""
+cdef inline uint32_t mark_of(uint64_t hash) noexcept nogil:
+    return hash >> MARK_SHIFT & ((1 << MARK_BITS) - 1)
+
+
+cdef bint take_ghost(Index *ix, Bucket *b, uint64_t hash) noexcept nogil:
+    """Forget the ghost of a key; True if there was one that still counts."""
+    cdef uint32_t hits, i
+    cdef handle_t h
+    while True:
+        hits = match_tags(b.tags, hash >> 56)
+        while hits:
+            i = low_bit(hits)
+            h = b.slots[i]
+            if h and not is_item(h) and h & ((1 << MARK_BITS) - 1) == mark_of(hash):
+                b.slots[i] = 0
+                b.tags[i] = 0
+                return ghost_age(ix, h) <= LIFE
+            hits &= hits - 1
+        if b.more == 0:
+            return False
+        b = &ix.overflow[b.more]
+
+
+cdef void index_remember(Index *ix, uint64_t hash) noexcept nogil:
+    """Keep a ghost of a key whose item was removed just now, if its bucket has a slot for one."""
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef Bucket *best = NULL
+    cdef uint32_t i, slot = 0, age = 0
+    while True:
+        i = free_slot(ix, b)
+        if i < SLOTS and (best == NULL or b.slots[i] == 0 or ghost_age(ix, b.slots[i]) > age):
+            best = b
+            slot = i
+            if b.slots[i] == 0:
+                break
+            age = ghost_age(ix, b.slots[i])
+        if b.more == 0:
+            break
+        b = &ix.overflow[b.more]
+    ix.buried += 1
+    if ix.buried * LIFE > ix.items:
+        ix.buried = 0
+        ix.stamp = ix.stamp % STAMPS + 1
+    if best != NULL:
+        best.tags[slot] = hash >> 56
+        best.slots[slot] = ix.stamp << MARK_BITS | mark_of(hash)
+
+
+cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
+    """Add an item whose key is not in the index, which ends the time of its ghost."""
+    cdef Bucket *b
+    cdef bint again
     if ix.ready == 0:
-        arena_force(a, STRIDE)
-        atomic_add(&a.untouched, -<int64_t>STRIDE)
+        take_stride(a, True)
         ix.ready = STRIDE
-    if not put(ix, a, &ix.buckets[index_slot(ix, hash)], hash >> 56, h):
-        return False
+    b = &ix.buckets[index_slot(ix, hash)]
+    again = take_ghost(ix, b, hash)
+    if not put(ix, a, b, hash >> 56, h):
+        return INSERT_FAILED
     ix.items += 1
     if ix.items > ix.count * FULL:
         index_adjust(ix, a)
-    return True
+    return INSERTED_AGAIN if again else INSERTED
 
 
 cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil:
@@ -215,10 +301,10 @@ cdef void index_drop_overflow(Index *ix, Bucket *b, handle_t h) noexcept nogil:
 
 
 cdef void unlink_empty(Index *ix, Bucket *before, Bucket *b) noexcept nogil:
-    """Give an overflow bucket back when its last slot has become empty."""
+    """Give an overflow bucket back, with the ghosts in it, when its last item has gone."""
     cdef uint32_t i, n = before.more
     for i in range(SLOTS):
-        if b.slots[i]:
+        if is_item(b.slots[i]):
             return
     before.more = b.more
     b.more = ix.overflow_free
@@ -244,7 +330,8 @@ cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) no
 
 
 cdef uint32_t take_chain(Index *ix, Bucket *b, handle_t *out, uint8_t *tags, uint32_t most) noexcept nogil:
-    """Empty a bucket and its overflow into `out`; returns how many, or `most` + 1 (nothing taken) if they do not fit."""
+    """Take the items of a bucket and its overflow out, and forget its ghosts, of which nobody knows where they belong
+    when it splits; returns how many items, or `most` + 1 (nothing taken) if they do not fit."""
     cdef Bucket *c = b
     cdef uint32_t n = 0, i, more, next_one
     while True:
@@ -258,7 +345,7 @@ cdef uint32_t take_chain(Index *ix, Bucket *b, handle_t *out, uint8_t *tags, uin
     c = b
     while True:
         for i in range(SLOTS):
-            if c.slots[i]:
+            if is_item(c.slots[i]):
                 out[n] = c.slots[i]
                 tags[n] = c.tags[i]
                 n += 1
@@ -286,12 +373,7 @@ cdef bint split(Index *ix, Arena *a, bint force) noexcept nogil:
     if ix.releasing or new >= ix.space:
         return False
     if (new + 1) * sizeof(Bucket) > ix.ready:
-        if arena_leave(a, STRIDE):
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
-        elif force:
-            arena_force(a, STRIDE)
-            atomic_add(&a.untouched, -<int64_t>STRIDE)
-        else:
+        if not take_stride(a, force):
             return False
         ix.ready += STRIDE
     if new == (ix.mask + 1) * 2:
@@ -340,21 +422,23 @@ cdef bint index_sparse(Index *ix) noexcept nogil:
     return ix.items < ix.count * SPARSE and ix.count > LEAST
 
 
-cdef Bucket *index_swap_overflow(Index *ix, Bucket *fresh, int64_t *nbytes) noexcept nogil:
-    """Put an untouched reservation in the place of the overflow buckets, if none is in use; returns the one to unmap.
+cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil:
+    """Whether no overflow bucket is in use, and they hold `least` bytes or more."""
+    return ix.overflow_used == 0 and ix.retired == NULL and <int64_t>ix.overflow_ready >= least
 
-    `nbytes`: what the returned one held, to be given back when it is unmapped. Lock held.
-    """
-    cdef Bucket *old = ix.overflow
-    nbytes[0] = 0
-    if fresh == NULL or ix.overflow_used:
+
+cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil:
+    """Put an untouched reservation in the place of the overflow buckets, if they are idle still: index_release() gives
+    back what those hold. Returns what is to be unmapped."""
+    if fresh == NULL or not index_overflow_idle(ix, 1):
         return fresh
-    nbytes[0] = ix.overflow_ready
+    ix.retired = ix.overflow
+    ix.retired_bytes = ix.overflow_ready
     ix.overflow = fresh
     ix.overflow_end = 1
     ix.overflow_free = 0
     ix.overflow_ready = 0
-    return old
+    return NULL
 
 
 cdef void index_clear(Index *ix) noexcept nogil:
@@ -377,18 +461,28 @@ cdef int64_t index_spare(Index *ix) noexcept nogil:
 
 
 cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
-    """Give the memory behind the last bucket back to the host.
+    """Give a piece of what is behind the last bucket, or was retired, back to the host; returns its bytes, 0 = all gone.
 
     A system call: the lock is not held; the caller has set `releasing` under it, and clears it afterwards under it.
     """
     cdef int64_t n = index_spare(ix)
     if n:
+        n = n if n < PIECE else PIECE
+        if ix.ready - n < ix.huge:
+            n = ix.ready - (ix.ready - n) // HUGE * HUGE
         ix.ready -= n
         drop_space(<char *>ix.buckets + ix.ready, n)
         if ix.ready < ix.huge:
             madvise(<char *>ix.buckets + ix.ready, ix.huge - ix.ready, MADV_NOHUGEPAGE)
             ix.huge = ix.ready
-        arena_give_back(a, n)
+    elif ix.retired != NULL:
+        n = ix.retired_bytes if ix.retired_bytes < PIECE else PIECE
+        ix.retired_bytes -= n
+        drop_space(<char *>ix.retired + ix.retired_bytes, n)
+        if ix.retired_bytes == 0:
+            unmap_space(ix.retired, ix.space * sizeof(Bucket))
+            ix.retired = NULL
+    arena_give_back(a, n)
     return n
 
 

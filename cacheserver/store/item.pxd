@@ -9,12 +9,15 @@ so its bytes may be read without the lock.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from cacheserver.store.poison cimport unpoison
+
 ctypedef uint32_t handle_t   # page number << CHUNK_BITS | chunk number; 0 = no item
 
 cdef enum:
     HEADER = 32              # bytes before the key
     FLAGS = 4                # bytes of client flags, where an item has them
-    REFS_MAX = 8191
+    REFS_MAX = 2047
+    READS_MAX = 3            # an item saves up no more
 
 cdef enum ItemBits:
     # chunk state: a scan over a page reads these two bits to know what a chunk holds
@@ -22,14 +25,13 @@ cdef enum ItemBits:
     FREE = 0                 # on its page's free list (`next` is the link)
     LIVE = 1                 # in the index and in a segment
     LOOSE = 2                # allocated, not in the index: being received, or removed while pinned
-    SEGMENT = 0x0c           # which segment of its class's LRU (shifted by SEGMENT_SHIFT)
+    SEGMENT = 0x04           # which segment of its class (shifted by SEGMENT_SHIFT)
     SEGMENT_SHIFT = 2
     FETCHED = 0x10           # read at least once since it was stored
-    ACTIVE = 0x20            # read again since: earns another round
     HAS_FLAGS = 0x40
     REVOKED = 0x80           # LOOSE: a hard shrink wants the memory back; the receiver must give it up
 
-# Written in C for its bit fields. The marks share 16 bits with the pins because both change under the shard's lock only,
+# Written in C for its bit fields. Marks and reads share 16 bits with the pins because all change under the shard's lock only,
 # while `bits` is looked at without it (REVOKED).
 cdef extern from *:
     """
@@ -37,7 +39,7 @@ cdef extern from *:
         uint32_t next, prev;
         uint64_t cas;
         uint32_t exptime, atime, nbytes;
-        uint16_t refs : 13, stale : 1, won : 1, encoded : 1;
+        uint16_t refs : 11, reads : 2, stale : 1, won : 1, encoded : 1;
         uint8_t nkey, bits;
     } store_item;
     _Static_assert(sizeof(store_item) == 32, "the header of an item has 32 bytes");
@@ -50,6 +52,7 @@ cdef extern from *:
         uint32_t atime       # store clock, seconds, of the last read or write
         uint32_t nbytes      # bytes of value
         uint16_t refs        # pins, at most REFS_MAX
+        uint16_t reads       # uses since it came into its segment or last went round, at most READS_MAX: see lru
         bint stale           # LIVE: marked as out of date, still served
         bint won             # LIVE: one reader has been told to renew it
         bint encoded         # the key was sent in an encoded form, and may hold bytes that no line can carry
@@ -81,12 +84,13 @@ cdef inline uint64_t item_bytes(Item *it) noexcept nogil:
 cdef inline void item_fill(Item *it, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
                            uint32_t nbytes, uint32_t now) noexcept nogil:
     """Write header, key and flags of a fresh LOOSE item (the value is the caller's)."""
+    unpoison(it, item_size(nkey, flags, nbytes))
     it.next = it.prev = 0
     it.cas = 0
     it.exptime = exptime
     it.atime = now
     it.nbytes = nbytes
-    it.refs = 0
+    it.refs = it.reads = 0
     it.stale = it.won = it.encoded = False
     it.nkey = <uint8_t>nkey
     it.bits = LOOSE | (HAS_FLAGS if flags else 0)

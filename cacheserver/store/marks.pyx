@@ -13,16 +13,17 @@ from cacheserver.store.operations cimport (
     STORED,
     Outcome,
     Put,
+    choose_cas,
     count_hit,
     end_put,
     find_live,
     next_cas,
-    pass_cas,
     put_new,
     set_exptime,
 )
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
+from cacheserver.store.steer cimport steer_read
 from cacheserver.store.view cimport fill_view
 
 
@@ -38,7 +39,7 @@ cdef void fill_sight(Shard *sh, handle_t h, bint created, uint32_t now, Sight *g
 
 cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, Put *creating, uint32_t now,
                      Sight *g) noexcept nogil:
-    """Look a key up; nothing is counted or bumped. True: `g` is filled and the shard's lock is held.
+    """Look a key up; nothing is counted or bumped, though learnt from. True: `g` is filled and the shard's lock is held.
 
     `creating`, where it is not NULL: a key that is not there gets an empty item with these terms. Where `g.created` tells
     of one, who lets go of the lock calls arena_wake() then.
@@ -50,6 +51,7 @@ cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, P
     pthread_mutex_lock(&sh.lock)
     before = sh.reclaimed
     h = find_live(sh, hash, key, nkey, now)
+    steer_read(sh, hash, h != 0)
     g.view.expired = h == 0 and sh.reclaimed != before
     if h == 0 and creating != NULL:
         h = put_new(s, sh, hash, key, nkey, 0, 0, key, 0)
@@ -105,7 +107,7 @@ cdef void sight_count(Sight *g, bint touched) noexcept nogil:
 
 cdef void sight_bump(Sight *g) noexcept nogil:
     """Note the look as a use of the item: it is evicted later."""
-    lru_touch(g.view.item, g.now)
+    lru_touch(g.view.shard, g.view.handle, g.view.item, g.now)
 
 
 cdef uint32_t sight_class(Sight *g) noexcept nogil:
@@ -144,15 +146,15 @@ cdef Outcome remove_or_mark(StoreC *s, Shard *sh, uint64_t hash, const char *key
         if h == 0:
             return NO_MEMORY
         it = item_at(&s.arena, h)
+    else:
+        it.cas = next_cas(s, sh)
     if terms.expiring:
         set_exptime(sh, h, it, terms.exptime)
     if terms.stale:
         it.stale = True
         it.won = False
-    it.cas = next_cas(s, sh)
-    if terms.numbered and s.use_cas:
-        it.cas = terms.number
-        pass_cas(sh, terms.number)
+    if terms.numbered:
+        choose_cas(s, sh, it, terms.number)
     return STORED
 
 

@@ -68,7 +68,7 @@ cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcep
 cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil
 cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noexcept nogil
 cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil
-cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil
+cdef void choose_cas(StoreC *s, Shard *sh, Item *it, uint64_t cas) noexcept nogil
 cdef void store_flush(StoreC *s) noexcept nogil
 cdef void store_flush_later(StoreC *s, uint32_t when) noexcept nogil
 cdef void store_tick(StoreC *s, uint32_t now) noexcept nogil

@@ -3,17 +3,15 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from cacheserver.store.arena cimport Page, arena_wake, item_at, page_of
+from cacheserver.store.arena cimport arena_wake, item_at, page_of
+from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.flush cimport flush_all
 from cacheserver.store.index cimport index_find, index_hash, index_slot
 from cacheserver.store.item cimport (
-    ACTIVE,
     FETCHED,
     FLAGS,
     HAS_FLAGS,
     HEADER,
-    SEGMENT,
-    SEGMENT_SHIFT,
     Item,
     handle_t,
     item_bytes,
@@ -25,7 +23,7 @@ from cacheserver.store.item cimport (
 )
 from cacheserver.store.journal cimport FOUND_EXPIRED, FOUND_ITEM
 from cacheserver.store.link cimport link_item, remove_item
-from cacheserver.store.lru cimport lru_link, lru_touch, lru_unlink, lru_use
+from cacheserver.store.lru cimport lru_segment, lru_touch, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
     atomic_set,
@@ -34,9 +32,11 @@ from cacheserver.store.platform cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
+from cacheserver.store.poison cimport poison_behind
 from cacheserver.store.room cimport count_no_memory, room_for
-from cacheserver.store.shard cimport CHUNK_MAX, COLD, HOT, Shard, SlabClass, StoreC, shard_of
+from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.slab cimport slab_class_of, slab_free, slab_touch
+from cacheserver.store.steer cimport steer_delete, steer_read, steer_store
 from cacheserver.store.view cimport View, fill_view
 
 cdef enum:
@@ -120,22 +120,22 @@ cdef uint64_t next_cas(StoreC *s, Shard *sh) noexcept nogil:
     return sh.cas if s.use_cas else 0
 
 
-cdef void pass_cas(Shard *sh, uint64_t cas) noexcept nogil:
-    """A client has chosen a number: the shard's own must not meet it later, on its way up.
+cdef void choose_cas(StoreC *s, Shard *sh, Item *it, uint64_t cas) noexcept nogil:
+    """Give an item the number that a client has chosen, where cas is on. The shard's own must not meet it on their way up.
 
     Numbers that are out of its reach are let be, so that a few large ones (clocks, say) do not use up all there are; and
     so is the upper half of all, which the shard keeps for its own: they never begin again at 0, whatever clients choose.
     """
+    if not s.use_cas:
+        return
+    it.cas = cas
     if cas > sh.cas and cas - sh.cas < <uint64_t>1 << CAS_REACH and cas >> CAS_TOP == 0:
         sh.cas += (cas - sh.cas + sh.cas_step - 1) // sh.cas_step * sh.cas_step
 
 
 cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
-    cdef uint32_t segment = (it.bits & SEGMENT) >> SEGMENT_SHIFT
-    if segment == HOT:
+    if lru_segment(it) == HOT:
         k.hits_to_hot += 1
-    elif segment == COLD:
-        k.hits_to_cold += 1
     else:
         k.hits_to_warm += 1
 
@@ -149,22 +149,24 @@ cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, ui
     pthread_mutex_lock(&sh.lock)
     before = sh.reclaimed
     h = find_live(sh, hash, key, nkey, now)
+    steer_read(sh, hash, h != 0)
     if h == 0:
         v.expired = sh.reclaimed != before
         pthread_mutex_unlock(&sh.lock)
         return False
     it = item_at(&s.arena, h)
     count_hit(sh, &sh.classes[page_of(&s.arena, h).cls], it)
-    lru_touch(it, now)
+    lru_touch(sh, h, it, now)
     fill_view(sh, h, v)
     return True
 
 
 cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcept nogil:
-    cdef Page *p = page_of(sh.arena, h)
+    """Give a LIVE item another expiry time. One that is later needs no note: the scan finds it at the time noted before."""
+    cdef uint32_t before = it.exptime
     it.exptime = exptime
-    if exptime and exptime < p.min_exp:
-        p.min_exp = exptime
+    if exptime and (before == 0 or exptime < before):
+        note_deadline(sh.arena, h, exptime, sh.now)
 
 
 cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil:
@@ -181,7 +183,7 @@ cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil:
     if put.mode == PUT_ADD:
         if old == 0:
             return STORED
-        lru_use(item_at(sh.arena, old), sh.now)
+        lru_use(sh, old, item_at(sh.arena, old), sh.now)
         return NOT_STORED
     if put.mode != PUT_CAS:
         return STORED if old else NOT_STORED
@@ -197,9 +199,8 @@ cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil:
     """The rest of a write that happened: what the new item `it` is to have beside its value. Lock held."""
     if put.encoded:
         it.encoded = True
-    if put.numbered and s.use_cas:
-        it.cas = put.number
-        pass_cas(sh, put.number)
+    if put.numbered:
+        choose_cas(s, sh, it, put.number)
     put.cas = it.cas
     put.nbytes = it.nbytes
 
@@ -222,11 +223,17 @@ cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) n
 
 cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t exptime, const char *value,
                     uint32_t nbytes) noexcept nogil:
-    """Put new content in an unpinned item of the same class: no chunk, no index and mostly no LRU is touched."""
+    """Put new content in an unpinned item of the same class: no chunk, no index and mostly no neighbour is touched.
+
+    It counts as a use. Whoever writes what is here already works with it (a session, a counter), and a client that
+    stores after a miss another one has mended was a reader, too; yet as one use of a new item's two it does not take
+    what two clients stored at once for what is asked for again. In plain LRU it goes to the head, as in memcached.
+    """
     cdef Item *it = item_at(&s.arena, h)
     cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
     cdef int64_t more = -<int64_t>item_bytes(it)
-    it.bits &= ~(FETCHED | ACTIVE | HAS_FLAGS)
+    poison_behind(it, item_size(it.nkey, flags, nbytes), k.chunk_size)
+    it.bits &= ~(FETCHED | HAS_FLAGS)
     it.stale = it.won = it.encoded = False
     if flags:
         it.bits |= HAS_FLAGS
@@ -234,15 +241,12 @@ cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t e
     it.nbytes = nbytes
     memcpy(item_value(it), value, nbytes)
     it.cas = next_cas(s, sh)
-    it.atime = sh.now
     set_exptime(sh, h, it, exptime)
     slab_touch(sh, h, item_bytes(it))
     more += item_bytes(it)
     k.bytes += more
     sh.bytes += more
-    if (it.bits & SEGMENT) >> SEGMENT_SHIFT == COLD:
-        lru_unlink(&s.arena, k, h, it)
-        lru_link(&s.arena, k, h, it, HOT)
+    lru_use(sh, h, it, sh.now)
 
 
 cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
@@ -258,9 +262,7 @@ cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint
     slab_touch(sh, h, item_bytes(it))
     it.cas = next_cas(s, sh)
     old = index_find(&sh.index, sh.arena, hash, key, nkey)   # after room_for(): it may have evicted this very item
-    if old:
-        remove_item(sh, hash, old, item_at(&s.arena, old))
-    if not link_item(sh, hash, h, it, HOT):
+    if not link_item(sh, hash, h, it, old):
         slab_free(sh, h)
         return 0
     return h
@@ -277,6 +279,7 @@ cdef handle_t write_item(StoreC *s, Shard *sh, const Put *put, uint64_t hash, ha
         won = before.won
     if old and before.refs == 0 and page_of(&s.arena, old).cls == slab_class_of(item_size(nkey, flags, nbytes)):
         overwrite(s, sh, old, flags, exptime, value, nbytes)
+        steer_store(sh, hash)
     else:
         h = put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes)
     if h and stale:
@@ -324,6 +327,7 @@ cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nk
     h = find_live(sh, hash, key, nkey, now)
     if h:
         sh.classes[page_of(&s.arena, h).cls].delete_hits += 1
+        steer_delete(sh, hash)
         remove_item(sh, hash, h, item_at(&s.arena, h))
     pthread_mutex_unlock(&sh.lock)
     return STORED if h else NOT_FOUND
@@ -348,7 +352,7 @@ cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nke
     h = find_live(sh, hash, key, nkey, now)
     if h:
         sh.classes[page_of(&s.arena, h).cls].touch_hits += 1
-        lru_touch(item_at(&s.arena, h), now)
+        lru_touch(sh, h, item_at(&s.arena, h), now)
         set_exptime(sh, h, item_at(&s.arena, h), exptime)
     pthread_mutex_unlock(&sh.lock)
     return STORED if h else NOT_FOUND

@@ -33,6 +33,7 @@ cdef extern from * nogil:
     static inline void pointer_mark(char **p, char *v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
     static inline void prefetch(const void *p) { __builtin_prefetch(p); }
     static inline void prefetch_write(void *p) { __builtin_prefetch(p, 1); }
+    static inline uint32_t bit_count(uint64_t v) { return (uint32_t)__builtin_popcountll(v); }
     static inline uint32_t low_bit(uint64_t v) { return (uint32_t)__builtin_ctzll(v); }
     /* Bit i is set where tags[i] == tag, for the 12 tags of an index bucket (16 bytes are readable). */
     static inline uint32_t match_tags(const uint8_t *tags, uint8_t tag) {
@@ -97,6 +98,7 @@ cdef extern from * nogil:
     void pointer_mark(char **p, char *v)
     void prefetch(const void *p)
     void prefetch_write(void *p)
+    uint32_t bit_count(uint64_t v)
     uint32_t low_bit(uint64_t v)                 # index of the lowest set bit; v must not be 0
     uint32_t match_tags(const uint8_t *tags, uint8_t tag)
     uint32_t match_slots(const uint32_t *slots, uint32_t h)

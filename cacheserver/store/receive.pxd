@@ -6,7 +6,7 @@ Memory: a Reservation's bytes are its holder's until it is committed or abandone
 may revoke it: the bytes stay writable, but the commit fails, and a holder that sees store_is_revoked() abandons it.
 Threads: any thread; a Reservation has one holder.
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.operations cimport Outcome, Put
@@ -20,6 +20,7 @@ cdef struct Reservation:
     uint32_t nbytes
     uint32_t received        # bytes of value written so far; kept by the owner
 
+cdef int64_t quota_of(uint64_t need) noexcept nogil
 cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
                            uint32_t nbytes, uint32_t now, Reservation *r) noexcept nogil
 cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil

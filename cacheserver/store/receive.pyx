@@ -3,10 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport (
-    CHUNK_BITS,
-    PAGE_RUN,
     PAGE_SIZE,
-    arena_run_touched,
     arena_wake,
     item_at,
     page_of,
@@ -33,7 +30,7 @@ from cacheserver.store.operations cimport (
 )
 from cacheserver.store.platform cimport atomic_add, atomic_get, atomic_set, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.room cimport count_no_memory, drop_chunk, take_chunk
-from cacheserver.store.shard cimport CHUNK_MAX, HOT, Shard, StoreC, shard_of
+from cacheserver.store.shard cimport CHUNK_MAX, Shard, StoreC, shard_of
 from cacheserver.store.slab cimport slab_free, slab_touch
 
 cdef enum:
@@ -58,8 +55,8 @@ cdef bint store_may_reserve(StoreC *s, uint64_t need) noexcept nogil:
         all_bytes = s.arena.capacity
     elif spare > 0:
         all_bytes += spare
-    if all_bytes < atomic_get(&s.ceiling):
-        all_bytes = atomic_get(&s.ceiling)
+    if all_bytes < atomic_get(&s.arena.ceiling):
+        all_bytes = atomic_get(&s.arena.ceiling)
     if held == 0:
         return quota_of(need) <= all_bytes // 4 * 3
     return held + quota_of(need) <= (all_bytes // 8 if need <= SMALL else all_bytes // 4)
@@ -152,9 +149,11 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
 
 cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil:
     """More of the value has arrived (`r.received` says how much): the host has charged it, and the client is alive."""
+    cdef Shard *sh = shard_of(s, r.hash)
+    pthread_mutex_lock(&sh.lock)
     r.item.atime = now
-    if page_of(&s.arena, r.handle).state == PAGE_RUN:
-        arena_run_touched(&s.arena, r.handle >> CHUNK_BITS, item_bytes(r.item) - r.nbytes + r.received)
+    slab_touch(sh, r.handle, item_bytes(r.item) - r.nbytes + r.received)
+    pthread_mutex_unlock(&sh.lock)
 
 
 cdef bint store_is_revoked(Reservation *r) noexcept nogil:
@@ -220,9 +219,9 @@ cdef Outcome store_commit(StoreC *s, Reservation *r, Put *put, uint32_t now) noe
         link_received(s, sh, r, put, old, now)
     else:
         drop_chunk(s, sh, h, it)
-    if old and (outcome == STORED or (outcome == NO_MEMORY and put.clearing)):
+    if old and outcome == NO_MEMORY and put.clearing:
         remove_item(sh, r.hash, old, item_at(&s.arena, old))
-    if outcome == STORED and not link_item(sh, r.hash, h, it, HOT):
+    if outcome == STORED and not link_item(sh, r.hash, h, it, old):
         slab_free(sh, h)
         put.cas = 0
         outcome = NO_MEMORY

@@ -2,16 +2,17 @@
 """Release: see release.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_give_back, arena_release_pool, item_at, map_space, unmap_space
+from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_release_pool, item_at, map_space, unmap_space
 from cacheserver.store.drain cimport evict_coldest
 from cacheserver.store.index cimport (
     Bucket,
     index_adjust,
     index_clear,
+    index_overflow_idle,
     index_release,
+    index_retire_overflow,
     index_spare,
     index_sparse,
-    index_swap_overflow,
 )
 from cacheserver.store.rescue cimport rescue_step
 from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes
@@ -126,9 +127,7 @@ cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noe
     Works in slices until done or the clock shows `end`; the host takes the memory while no lock is held.
     """
     cdef uint32_t i
-    cdef bint more = True, mine = False      # mine: this thread, and no other, gives the tail back
-    cdef int64_t freed = 0, nbytes = 0
-    cdef Bucket *fresh
+    cdef bint more = True, mine = False      # mine: this thread, and no other, gives memory back
     while more:
         pthread_mutex_lock(&sh.lock)
         if sh.index.items == 0:
@@ -136,22 +135,32 @@ cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noe
         for i in range(SLICE):
             index_adjust(&sh.index, &s.arena)
         more = index_sparse(&sh.index) and monotonic_ns() < end
-        if not more and not sh.index.releasing and index_spare(&sh.index) >= least:
+        if not more and not sh.index.releasing and (
+                index_spare(&sh.index) >= least or sh.index.retired != NULL or index_overflow_idle(&sh.index, least)):
             sh.index.releasing = mine = True
         unlock_kindly(&sh.lock)
-    if mine:
-        freed = index_release(&sh.index, &s.arena)
-        pthread_mutex_lock(&sh.lock)
-        sh.index.releasing = False
-        pthread_mutex_unlock(&sh.lock)
-    if sh.index.overflow_used == 0 and <int64_t>sh.index.overflow_ready >= least:
+    return give_back(s, sh, least, end) if mine else 0
+
+
+cdef int64_t give_back(StoreC *s, Shard *sh, int64_t least, int64_t end) noexcept nogil:
+    """Give what a shard's index does not need to the host, in pieces until done or the clock shows `end`, and end its
+    `releasing`, which this thread has set. Lock not held."""
+    cdef int64_t freed = 0, piece = 1
+    cdef Bucket *fresh
+    if index_overflow_idle(&sh.index, least):
         fresh = <Bucket *>map_space(sh.index.space * sizeof(Bucket))
         pthread_mutex_lock(&sh.lock)
-        fresh = index_swap_overflow(&sh.index, fresh, &nbytes)
+        fresh = index_retire_overflow(&sh.index, fresh)
         pthread_mutex_unlock(&sh.lock)
         unmap_space(fresh, sh.index.space * sizeof(Bucket))
-        arena_give_back(&s.arena, nbytes)
-        freed += nbytes
+    while piece:
+        piece = index_release(&sh.index, &s.arena)
+        freed += piece
+        if monotonic_ns() >= end:
+            break
+    pthread_mutex_lock(&sh.lock)
+    sh.index.releasing = False
+    pthread_mutex_unlock(&sh.lock)
     return freed
 
 

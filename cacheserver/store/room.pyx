@@ -2,10 +2,19 @@
 """Room for an item: see room.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport OS_PAGE, arena_release_pool, arena_take_page, page_of
-from cacheserver.store.classes cimport spare_pages, tail_age
-from cacheserver.store.drain cimport evict_coldest, evict_page
-from cacheserver.store.evict cimport evict_one
+from cacheserver.store.arena cimport (
+    CHUNK_BITS,
+    OS_PAGE,
+    PAGE_DRAINING,
+    Page,
+    arena_release_pool,
+    arena_take_page,
+    page_of,
+)
+from cacheserver.store.balance cimport balance_fresh, balance_host, balance_run, balance_step, evict_for_room
+from cacheserver.store.classes cimport classes_least, coldest_item
+from cacheserver.store.drain cimport evict_coldest
+from cacheserver.store.expiry cimport expire_page
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.platform cimport (
     pthread_mutex_lock,
@@ -13,56 +22,42 @@ from cacheserver.store.platform cimport (
     pthread_mutex_unlock,
     sched_yield,
 )
-from cacheserver.store.rebalance cimport NOBODY, ClassView, rebalance_giver
-from cacheserver.store.shard cimport CHUNK_MAX, CLASS_MAX, Shard, SlabClass, StoreC
+from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_alloc_run, slab_class_of, slab_free, slab_sizes
-from cacheserver.store.victim cimport victim_page
-
-cdef enum:
-    FIT_UP = 3               # an item may lie in a chunk of up to FIT_UP / 2 times its size before a page is moved for it
-
+from cacheserver.store.steer cimport steer_begin
 
 cdef handle_t fresh_chunk(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk that costs nobody anything: from an open page, or from a page that there is leave for."""
     cdef handle_t h = slab_alloc(sh, cls)
-    cdef uint32_t page
-    if h:
-        return h
-    page = arena_take_page(sh.arena, False)
-    if page == 0:
+    return h if h else balance_fresh(sh, cls)
+
+
+cdef handle_t room_of_expired(Shard *sh, uint32_t cls) noexcept nogil:
+    """A chunk on the page of the class's coldest item whose own item's time has come; 0 if there is none."""
+    cdef uint32_t page = coldest_item(sh, cls) >> CHUNK_BITS
+    cdef Page *p = &sh.arena.pages[page]
+    if page == 0 or p.min_exp > sh.now or p.state == PAGE_DRAINING or expire_page(sh, page) == 0:
         return 0
-    slab_adopt(sh, page, cls)
-    return slab_alloc(sh, cls)
-
-
-cdef void balance(Shard *sh, uint32_t taker) noexcept nogil:
-    """Now and then, let the class that must evict have a page of one whose items are colder."""
-    cdef ClassView views[CLASS_MAX]
-    cdef uint32_t c, count = slab_sizes().count, giver, page
-    for c in range(count):
-        views[c].pages = sh.classes[c].pages
-        views[c].age = tail_age(sh, c) if sh.classes[c].pages else 0
-        views[c].spare = spare_pages(&sh.classes[c])
-    giver = rebalance_giver(views, count, taker)
-    if giver == NOBODY:
-        return
-    page = victim_page(sh, giver, False)
-    if page and evict_page(sh, page):
-        sh.slabs_moved += 1
+    return fresh_chunk(sh, cls)
 
 
 cdef handle_t room_in_class(Shard *sh, uint32_t cls) noexcept nogil:
     """A chunk of this class by evicting from it; 0 if it has nothing to evict."""
-    cdef uint32_t tries
+    cdef uint32_t tries, most = 4
     cdef handle_t h
-    if sh.since_balance > sh.classes[cls].nchunks // 2 + 16:
-        sh.since_balance = 0
-        balance(sh, cls)
-        h = fresh_chunk(sh, cls)
-        if h:
-            return h
-    for tries in range(4):
-        if not evict_one(sh, cls, 0):
+    if sh.learning and sh.learner == NULL and sh.number == 0:
+        steer_begin(sh)
+    h = room_of_expired(sh, cls)
+    if h:
+        return h
+    balance_step(sh, cls)
+    h = fresh_chunk(sh, cls)
+    if h:
+        return h
+    if sh.draining and sh.arena.pages[sh.draining].cls == cls:
+        most = 64            # what is evicted from the page that is being emptied makes no room
+    for tries in range(most):
+        if not evict_for_room(sh, cls):
             return 0
         h = fresh_chunk(sh, cls)
         if h:
@@ -89,17 +84,14 @@ cdef handle_t room_from_others(Shard *sh, uint32_t cls) noexcept nogil:
     return 0
 
 
-cdef handle_t room_above(Shard *sh, uint32_t cls, uint64_t nbytes) noexcept nogil:
-    """A chunk of a larger class that has pages already, not too much too large; 0 if there is no such class."""
-    cdef uint32_t c = cls + 1, count = slab_sizes().count
-    cdef handle_t h = 0
-    while h == 0 and c < count and sh.classes[c].chunk_size * 2 <= nbytes * FIT_UP:
-        if sh.classes[c].pages:
-            h = fresh_chunk(sh, c)
-            if h == 0:
-                h = room_in_class(sh, c)
-        c += 1
-    return h
+cdef handle_t room_by_force(Shard *sh, uint32_t cls) noexcept nogil:
+    """A page for a class that has none, and whose items can lie nowhere else: it is worth what it has cost, at first."""
+    cdef uint64_t worth = classes_least(sh)
+    if not evict_coldest(sh):
+        return 0
+    if sh.classes[cls].worth < worth:
+        sh.classes[cls].worth = worth
+    return fresh_chunk(sh, cls)
 
 
 cdef handle_t last_resort(Shard *sh, uint32_t cls) noexcept nogil:
@@ -121,19 +113,21 @@ cdef handle_t room_for(Shard *sh, uint64_t nbytes) noexcept nogil:
     """
     cdef uint32_t cls = slab_class_of(nbytes)
     cdef SlabClass *k = &sh.classes[cls]
+    cdef uint32_t host
     cdef handle_t h
     if cls == slab_sizes().count:
         return slab_alloc_run(sh, nbytes, False)
     h = fresh_chunk(sh, cls)
     if h or sh.no_evictions:
         return h
-    sh.classes[cls].direct_reclaims += 1
-    if k.pages:
-        h = room_in_class(sh, cls)
+    k.direct_reclaims += 1
+    host = balance_host(sh, cls)
+    if host != cls:
+        h = slab_alloc(sh, host)
+    if h == 0 and sh.classes[host].pages:
+        h = room_in_class(sh, host)
     if h == 0:
-        h = room_above(sh, cls, nbytes)
-    if h == 0 and evict_coldest(sh):
-        h = fresh_chunk(sh, cls)
+        h = room_by_force(sh, host)
     if h == 0:
         h = room_from_others(sh, cls)
     return h if h else last_resort(sh, cls)
@@ -160,7 +154,7 @@ cdef handle_t make_run(StoreC *s, Shard *sh, uint64_t need) noexcept nogil:
             victim = &s.shards[i & (s.nshards - 1)]
             i += 1
             pthread_mutex_lock(&victim.lock)
-            barren = 0 if evict_coldest(victim) else barren + 1
+            barren = 0 if balance_run(victim) else barren + 1
             pthread_mutex_unlock(&victim.lock)
         freed += arena_release_pool(&s.arena, <int64_t>need + OS_PAGE - freed, 0)
     pthread_mutex_lock(&sh.lock)

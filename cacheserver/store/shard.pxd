@@ -12,12 +12,19 @@ from cacheserver.store.arena cimport Arena
 from cacheserver.store.index cimport Index
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.journal cimport Journal
+from cacheserver.store.learn cimport Learner
+from cacheserver.store.manner cimport Manner
 from cacheserver.store.platform cimport pthread_mutex_t
 
 cdef enum:
     CLASS_MAX = 320          # slab classes, and one more for items that have a run of pages of their own
     CHUNK_MAX = 262144       # larger items get a run
     SHARD_MAX = 64
+
+cdef enum:
+    HOT = 0                  # on probation
+    WARM = 1                 # has proved itself
+    SEGMENTS = 2
 
 cdef enum:
     CLASS_WORDS = 5          # of a set of classes, one bit each
@@ -42,12 +49,6 @@ cdef struct Rescue:          # how a shard pays soft debt; see rescue
     uint32_t passed          # pages passed since one was found
     uint64_t dry[5]          # classes that had none left
 
-cdef enum:
-    HOT = 0                  # just stored
-    WARM = 1                 # read again after it left HOT
-    COLD = 2                 # eviction takes from this one's tail
-    SEGMENTS = 3
-
 cdef struct Segment:
     handle_t head
     handle_t tail
@@ -61,13 +62,18 @@ cdef struct SlabClass:
     uint64_t used            # chunks in use
     uint64_t bytes           # of the items in them (memcached's mem_requested)
     uint64_t peak            # most chunks in use at a time since compact last looked
-    Segment segments[3]
+    Segment segments[2]
+    # what it is worth, see rebalance.pxd: halved now and then
+    uint64_t worth
+    uint64_t hits_seen       # hits that are counted in it
+    uint64_t sets_seen
+    uint64_t sets            # writes of items of this class's size, wherever they went
     # counters, since start or `stats reset`; seconds where the name says time
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
     uint64_t direct_reclaims, crawler_items_checked, lrutail_reflocked
-    uint64_t moves_to_cold, moves_to_warm, moves_within_lru
-    uint64_t hits_to_hot, hits_to_warm, hits_to_cold
+    uint64_t moves_to_warm, moves_within_lru
+    uint64_t hits_to_hot, hits_to_warm
     uint64_t cmd_set, touch_hits, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval
 
 cdef struct Shard:
@@ -78,8 +84,13 @@ cdef struct Shard:
     uint32_t nshards
     uint32_t number
     uint32_t now             # store clock of the last operation, seconds
+    Manner manner            # may change whenever the lock is held
+    bint learning            # it follows what is learnt
+    Learner *learner         # shard 0's, once it has evicted; NULL = none. Freed with the store
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
+    uint32_t moving          # page being emptied for another class; not `draining` any more if somebody else has taken it over
+    uint32_t taker           # that class
     uint32_t drained         # chunks of it that are done with
     DrainHow how
     uint32_t dice            # state of the sequence that picks pages and chunks at random
@@ -87,11 +98,15 @@ cdef struct Shard:
     uint64_t thin[5]         # classes that are being compacted
     uint32_t looked          # store clock, seconds: when compact last looked for such
     uint32_t since_balance   # evictions since the last look at the balance between classes
+    uint32_t step            # every how many-th class may be opened, see rebalance_step(); 0 at first
+    uint64_t operations      # hits and writes since the classes' worths were halved
+    uint32_t halved          # store clock when they were, seconds
     uint64_t cas
     uint64_t cas_step
     uint64_t pages
     uint64_t total_items
     uint64_t bytes           # of live items
+    uint64_t run_bytes       # committed by items that have a run of pages of their own
     uint64_t evictions, reclaimed, rescued, slabs_moved
     uint64_t no_memory
     bint no_evictions
@@ -108,12 +123,12 @@ cdef struct StoreC:
     int64_t reserved         # bytes of values being received; atomic
     int64_t debt             # bytes a soft shrink still owes; atomic
     int64_t asks             # times the debt was raised; atomic
-    int64_t ceiling          # bytes the host would let the store grow to, 0 = not known; atomic
     int64_t revoked          # reservations were revoked since the engine last looked; atomic flag
     int64_t flush_at         # store clock, seconds: a delayed flush; 0 = none; atomic
     int64_t released_soft    # bytes given back since start; atomic
     int64_t released_hard
-    uint32_t crawl           # page the expiry scan goes on with
+    uint32_t crawl           # page the expiry's round goes on with, 0 = it is over
+    uint32_t crawled         # store clock, seconds: when it began
     uint64_t crawls          # rounds it has begun
     uint64_t upkeeps         # times the store was maintained
     uint32_t turn            # shard the next shrink begins with

@@ -4,7 +4,7 @@
 Chunk sizes go up in steps of 8 bytes to 256 (an item of the commonest sizes wastes nothing) and then by 3 to 6 %, so that
 on average 2 % of a chunk is lost; the sizes divide the page, so that next to nothing is lost at its end.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport (
     CHUNK_BITS,
@@ -16,16 +16,17 @@ from cacheserver.store.arena cimport (
     PAGE_RUN,
     PAGE_SIZE,
     PAGE_SLAB,
-    Arena,
     Page,
     arena_put_page,
     arena_put_run,
     arena_run_touched,
     arena_take_run,
+    arena_touch,
     item_at,
 )
 from cacheserver.store.item cimport FREE, Item, handle_t, item_bytes
-from cacheserver.store.platform cimport atomic_add, observe, publish
+from cacheserver.store.platform cimport observe, publish
+from cacheserver.store.poison cimport poison_free
 from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass
 
 cdef SlabSizes sizes
@@ -107,25 +108,14 @@ cdef void slab_adopt(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil:
     p.chunk_size = k.chunk_size
     p.nchunks = k.nchunks
     p.used = p.bump = p.free_head = 0
-    p.pins = p.run = 0
+    p.pins = p.run = p.deadlines = 0
     p.min_exp = 0xffffffff
     p.cls = cls
     p.shard = sh.number
-    forget_touched(sh.arena, page)
     publish(&p.state, PAGE_SLAB)
     link_open(sh, k, page)
     k.pages += 1
     sh.pages += 1
-
-
-cdef void count_touched(Arena *a, Page *p) noexcept nogil:
-    """A small chunk is touched as a whole once it is handed out; large ones: see slab_touch()."""
-    cdef uint32_t end = p.bump * p.chunk_size
-    if p.nchunks <= LARGE_CHUNKS:
-        return
-    if end > p.touched:
-        atomic_add(&a.untouched, <long>p.touched - <long>end)
-        p.touched = end
 
 
 cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil:
@@ -142,7 +132,8 @@ cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil:
     else:
         chunk = p.bump
         p.bump += 1
-        count_touched(sh.arena, p)
+        if p.nchunks > LARGE_CHUNKS:     # touched as a whole; large ones: see slab_touch()
+            arena_touch(sh.arena, page, chunk * p.chunk_size, p.bump * p.chunk_size)
     p.used += 1
     k.used += 1
     if k.used > k.peak:
@@ -154,29 +145,13 @@ cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil:
 
 cdef void slab_touch(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil:
     """The first `nbytes` of a chunk have been written: the host has charged them. For small chunks it is counted already."""
-    cdef uint32_t page = h >> CHUNK_BITS, more
+    cdef uint32_t page = h >> CHUNK_BITS, begin
     cdef Page *p = &sh.arena.pages[page]
-    cdef uint8_t *seen = &sh.arena.chunk_touched[<uint64_t>page * LARGE_CHUNKS + (h & CHUNK_MASK)]
-    cdef uint64_t os_pages = (nbytes + OS_PAGE - 1) // OS_PAGE
     if p.state == PAGE_RUN:
         arena_run_touched(sh.arena, page, nbytes)
-    elif p.nchunks <= LARGE_CHUNKS and os_pages > seen[0]:
-        more = <uint32_t>(os_pages - seen[0]) * OS_PAGE
-        seen[0] = <uint8_t>os_pages
-        if more > PAGE_SIZE - p.touched:
-            more = PAGE_SIZE - p.touched
-        p.touched += more
-        atomic_add(&sh.arena.untouched, -<int64_t>more)
-
-
-cdef void forget_touched(Arena *a, uint32_t page) noexcept nogil:
-    """Begin the count of slab_touch() for a page that may be resident in part, from its start on."""
-    cdef Page *p = &a.pages[page]
-    cdef uint32_t chunk
-    if p.nchunks <= LARGE_CHUNKS:
-        for chunk in range(p.nchunks):
-            a.chunk_touched[<uint64_t>page * LARGE_CHUNKS + chunk] = \
-                <uint8_t>(p.chunk_size // OS_PAGE) if (chunk + 1) * p.chunk_size <= p.touched else 0
+    elif p.nchunks <= LARGE_CHUNKS:
+        begin = (h & CHUNK_MASK) * p.chunk_size
+        arena_touch(sh.arena, page, begin, begin + <uint32_t>nbytes)
 
 
 cdef handle_t slab_alloc_run(Shard *sh, uint64_t nbytes, bint force) noexcept nogil:
@@ -192,6 +167,7 @@ cdef handle_t slab_alloc_run(Shard *sh, uint64_t nbytes, bint force) noexcept no
     p.cls = cls
     p.shard = sh.number
     publish(&p.state, PAGE_RUN)
+    sh.run_bytes += (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
     sh.classes[cls].pages += p.run
     sh.classes[cls].used += 1
     sh.pages += p.run
@@ -209,6 +185,7 @@ cdef void slab_free(Shard *sh, handle_t h) noexcept nogil:
     p.used -= 1
     if p.state == PAGE_RUN:
         nbytes = item_bytes(it)
+        sh.run_bytes -= (nbytes + OS_PAGE - 1) // OS_PAGE * OS_PAGE
         k.pages -= p.run
         sh.pages -= p.run
         it.bits = FREE
@@ -219,6 +196,7 @@ cdef void slab_free(Shard *sh, handle_t h) noexcept nogil:
     it.bits = FREE
     it.next = p.free_head
     p.free_head = (h & CHUNK_MASK) + 1
+    poison_free(it, p.chunk_size)
     if p.used == 0 and p.state == PAGE_SLAB:
         slab_give_page(sh, page)
 
@@ -228,13 +206,13 @@ cdef void slab_close_page(Shard *sh, uint32_t page) noexcept nogil:
     cdef Page *p = &sh.arena.pages[page]
     if p.free_head or p.bump < p.nchunks:
         unlink_open(sh, &sh.classes[p.cls], page)
-    p.state = PAGE_DRAINING
+    publish(&p.state, PAGE_DRAINING)
 
 
 cdef void slab_reopen_page(Shard *sh, uint32_t page) noexcept nogil:
     """Undo slab_close_page(): something on the page could not be moved or removed."""
     cdef Page *p = &sh.arena.pages[page]
-    p.state = PAGE_SLAB
+    publish(&p.state, PAGE_SLAB)
     if p.used == 0:
         link_open(sh, &sh.classes[p.cls], page)
         slab_give_page(sh, page)

@@ -8,10 +8,14 @@ import os
 
 from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
 from cacheserver.store.arithmetic cimport store_arith
+from cacheserver.store.audit cimport audit_resident, audit_store
 from cacheserver.store.extend cimport store_extend
 from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.journal cimport journal_close
+from cacheserver.store.learn cimport learn_close
+from cacheserver.store.lru cimport manner_filling, manner_lru, manner_s3fifo
+from cacheserver.store.manner cimport Manner
 from cacheserver.store.marks cimport (
     CLAIM_STALE,
     CLAIM_TAKEN,
@@ -47,7 +51,8 @@ from cacheserver.store.operations cimport (
     store_tick,
     store_touch,
 )
-from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init
+from cacheserver.store.platform cimport atomic_get, atomic_set, atomic_swap, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.poison cimport poison_is_on
 from cacheserver.store.reassign cimport (
     REASSIGN_BAD_CLASS,
     REASSIGN_BUSY,
@@ -105,6 +110,8 @@ cdef bint open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) noexcept n
     sh.number = i
     sh.cas = i
     sh.cas_step = s.nshards
+    sh.learning = True
+    sh.manner = manner_filling()
     slab_open(sh)
     pthread_mutex_init(&sh.lock, NULL)
     return index_open(&sh.index, &s.arena, space, hasher) == 0
@@ -116,6 +123,7 @@ cdef void close_store(StoreC *s) noexcept nogil:
         for i in range(s.nshards):
             index_close(&s.shards[i].index)
             journal_close(&s.shards[i].journal)
+            learn_close(s.shards[i].learner)
         free(s.shards)
         s.shards = NULL
     arena_close(&s.arena)
@@ -140,7 +148,7 @@ cdef bint open_store(StoreC *s, uint32_t shards, uint64_t space, int64_t capacit
 
 cdef class Store:
     def __cinit__(self, *, uint32_t shards=1, int64_t capacity=0, uint64_t max_item=1 << 20, bint evictions=True,
-                  bint cas=True):
+                  bint cas=True, manner=None):
         cdef uint32_t i
         cdef Hasher hasher
         cdef bytes seed = os.urandom(16)
@@ -153,6 +161,8 @@ cdef class Store:
         self.c.use_cas = cas
         for i in range(shards):
             self.c.shards[i].no_evictions = not evictions
+        if manner is not None:
+            self.steer(manner)
 
     def __dealloc__(self):
         close_store(&self.c)
@@ -167,11 +177,11 @@ cdef class Store:
 
     @property
     def ceiling(self):
-        return atomic_get(&self.c.ceiling)
+        return atomic_get(&self.c.arena.ceiling)
 
     @ceiling.setter
     def ceiling(self, int64_t nbytes):
-        atomic_set(&self.c.ceiling, nbytes)
+        atomic_set(&self.c.arena.ceiling, nbytes)
 
     @property
     def class_count(self):
@@ -228,6 +238,32 @@ cdef class Store:
 
     def snapshot(self):
         return store_snapshot(&self.c)
+
+    def steer(self, str manner):
+        cdef Manner m
+        cdef uint32_t i
+        if manner not in ("lru", "s3fifo"):
+            raise ValueError(f"manner must be 'lru' or 's3fifo', not {manner!r}")
+        m = manner_lru() if manner == "lru" else manner_s3fifo()
+        with nogil:
+            for i in range(self.c.nshards):
+                pthread_mutex_lock(&self.c.shards[i].lock)
+                self.c.shards[i].manner = m
+                self.c.shards[i].learning = False
+                pthread_mutex_unlock(&self.c.shards[i].lock)
+
+    def audit(self):
+        return audit_store(&self.c)
+
+    def resident(self):
+        cdef int64_t nbytes
+        with nogil:
+            nbytes = audit_resident(&self.c)
+        return nbytes
+
+    @property
+    def poisons(self):
+        return poison_is_on()
 
     def flush(self):
         with nogil:

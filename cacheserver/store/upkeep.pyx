@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """Upkeep: see upkeep.pxd."""
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_release_pool
+from cacheserver.store.classes cimport classes_tick
 from cacheserver.store.compact cimport compact_look, compact_step
 from cacheserver.store.drain cimport drain_end
 from cacheserver.store.expiry cimport expire_some
@@ -10,6 +11,7 @@ from cacheserver.store.index cimport index_join, index_may_join, index_sparse
 from cacheserver.store.platform cimport atomic_get, monotonic_ns, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.release cimport release_index, unlock_kindly
 from cacheserver.store.shard cimport DRAIN_RESCUE, Shard, StoreC
+from cacheserver.store.steer cimport steer_follow, steer_wanted
 
 cdef enum:
     IDLE_POOL = 4            # empty pages kept resident for the next write, and one in POOL_SHARE of all pages
@@ -18,11 +20,13 @@ cdef enum:
     JOIN_AGAIN = 64          # upkeeps until a system that refused a huge page is asked again; a power of two
 
 
-cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now) noexcept nogil:
-    """Tell a quiet shard the time, put in order what a cancelled soft shrink left behind, and look for idle holes."""
+cdef void tend_shard(StoreC *s, Shard *sh, uint32_t now, int32_t candidate) noexcept nogil:
+    """Tell a quiet shard the time and what is learnt, put in order what a cancelled soft shrink left behind, and look for idle holes."""
     pthread_mutex_lock(&sh.lock)
     if now > sh.now:
         sh.now = now
+    classes_tick(sh)
+    steer_follow(sh, candidate)
     if sh.draining and sh.how == DRAIN_RESCUE and atomic_get(&s.debt) <= 0:
         drain_end(sh)
     compact_look(sh, now)
@@ -77,15 +81,21 @@ cdef bint upkeep_slice(StoreC *s, uint32_t now, int64_t budget_ns) noexcept nogi
     """Housekeeping without any ask; True if there is more to do than fitted into the budget. One thread at a time."""
     cdef int64_t end = monotonic_ns() + budget_ns
     cdef uint32_t i
-    cdef bint more = False
+    cdef bint more
+    cdef int32_t candidate = steer_wanted(s)
+    cdef Shard *sh
     s.upkeeps += 1
-    expire_some(s, now, end)
+    more = expire_some(s, now, end)
     for i in range(s.nshards):
-        tend_shard(s, &s.shards[i], now)
-        release_index(s, &s.shards[i], INDEX_SPARE, end)
-        more |= index_sparse(&s.shards[i].index)
+        tend_shard(s, &s.shards[i], now, candidate)
+    for i in range(s.nshards):           # each begins in its turn, as the time may not do for all
+        sh = &s.shards[(i + s.upkeeps) & (s.nshards - 1)]
+        release_index(s, sh, INDEX_SPARE, end)
         if s.upkeeps >= s.join_from:
-            join_index(s, &s.shards[i])
+            join_index(s, sh)
+        more |= index_sparse(&sh.index)
+        if monotonic_ns() >= end:
+            break
     more |= compact(s, end)
     more |= release_surplus(s, end)
     return more

@@ -7,7 +7,7 @@ Memory: nothing is allocated or changed, but for the dice. Threads: the shard's 
 """
 from libc.stdint cimport uint32_t, uint64_t
 
-from cacheserver.store.item cimport ACTIVE, FETCHED, Item, item_expired
+from cacheserver.store.item cimport FETCHED, Item, item_expired
 from cacheserver.store.shard cimport Shard
 
 cdef enum:
@@ -17,7 +17,7 @@ cdef enum:
 
 cdef inline uint32_t item_warmth(Item *it) noexcept nogil:
     """From 0 to 3: how often it was read since it was stored, as far as the item remembers."""
-    return ((it.bits & FETCHED) != 0) + ((it.bits & ACTIVE) != 0)
+    return it.reads if it.reads else (it.bits & FETCHED) != 0
 
 cdef inline uint32_t coldness(Item *it, uint32_t now) noexcept nogil:
     """How little is lost with a LIVE item: by the time since its last use, and in the same second by its reads.

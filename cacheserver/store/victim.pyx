@@ -6,7 +6,7 @@ memory asks often, and the best of many small samples is nearly the best of all.
 """
 from libc.stdint cimport uint32_t, uint64_t
 
-from cacheserver.store.arena cimport CHUNK_BITS, PAGE_DRAINING, PAGE_RUN, Arena, Page, item_at
+from cacheserver.store.arena cimport CHUNK_BITS, PAGE_DRAINING, PAGE_RUN, Page, item_at
 from cacheserver.store.classes cimport coldest_item, spare_pages
 from cacheserver.store.item cimport LIVE, STATE, Item, handle_t, item_expired
 from cacheserver.store.platform cimport prefetch

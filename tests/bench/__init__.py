@@ -1,0 +1,1 @@
+"""Benchmarks: programs that measure and print, for docs/benchmarks.md; they judge nothing."""

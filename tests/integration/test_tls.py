@@ -7,11 +7,11 @@ import random
 import re
 import shutil
 import signal
-import socket
 import ssl
+import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,69 +19,22 @@ from pymemcache.client.base import Client
 
 from tests.certificates import Certificates
 from tests.handshake_flood import neighbours
+from tests.integration.secure_server import PATIENCE, SecureServer, SecureWire, serving
 from tests.secure import SecureClient, served_at_once
 from tests.servers import HOST, Server, command, free_port, run_to_end
-from tests.wire import TIMEOUT, Wire
+from tests.wire import TIMEOUT
 
-PATIENCE = 15.0
+EMBEDDED = """
+import sys
+from cacheserver.config import Config
+from cacheserver.server import Server
+from cacheserver.sockets import open_sockets
+from cacheserver.values import addresses
 
-
-class SecureWire(Wire):
-    """A Wire over TLS; the session of an earlier one may be resumed."""
-
-    def __init__(
-        self,
-        port: int,
-        context: ssl.SSLContext,
-        *,
-        session: ssl.SSLSession | None = None,
-        timeout: float = TIMEOUT,
-        receive_buffer: int = 0,
-    ) -> None:
-        super().__init__((HOST, port), timeout=timeout, receive_buffer=receive_buffer)
-        self.tls = context.wrap_socket(self.socket, server_hostname="localhost", session=session)
-        self.socket = self.tls
-
-    def name(self) -> str:
-        """The name in the certificate that the server showed."""
-        found = self.tls.getpeercert()
-        assert found
-        return str(dict(pair for part in found["subject"] for pair in part)["commonName"])  # type: ignore[misc]
-
-
-class SecureServer:
-    """A server with one TLS port and one plain one; `server` speaks to the plain one."""
-
-    def __init__(self, server: Server, port: int, made: Certificates) -> None:
-        self.server = server
-        self.port = port
-        self.made = made
-
-    def connect(self, *, receive_buffer: int = 0, session: ssl.SSLSession | None = None) -> SecureWire:
-        return SecureWire(
-            self.port, self.made.client_context(), receive_buffer=receive_buffer, session=session
-        )
-
-    def raw(self) -> socket.socket:
-        return socket.create_connection((HOST, self.port), timeout=TIMEOUT)
-
-    def stat(self, name: str) -> int:
-        return int(self.server.stats()[name])
-
-    def until(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not done():
-            assert time.monotonic() < deadline, self.server.stats()
-            time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def serving(made: Certificates, *flags: str, ssl_options: str = "") -> Iterator[SecureServer]:
-    port, plain = free_port(), free_port()
-    pair = f"ssl_chain_cert={made.server},ssl_key={made.server_key}"
-    listen = ("-l", f"notls:{HOST}:{plain}")
-    with Server(command(port, *listen, "-Z", "-o", pair + ssl_options, *flags), (HOST, plain)) as server:
-        yield SecureServer(server, port, made)
+listen, chain, key = sys.argv[1:]
+config = Config(listen=addresses(listen), tls=True, ssl_chain_cert=chain, ssl_key=key)
+sys.exit(Server(config, open_sockets(config)).run(lambda: None))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +71,17 @@ def test_tls_and_plain_clients_share_the_store(secure: SecureServer) -> None:
             b"from-plain": b"2",
         }
         assert plain.get(b"from-tls") == b"1"
+
+
+def test_a_server_within_a_program_needs_no_more_than_its_configuration(certificates: Certificates) -> None:
+    port, plain = free_port(), free_port()
+    pair = (str(certificates.server), str(certificates.server_key))
+    script = [sys.executable, "-c", EMBEDDED, f"{HOST}:{port},notls:{HOST}:{plain}", *pair]
+    with Server(script, (HOST, plain)) as server:
+        secure = SecureServer(server, port, certificates)
+        with secure.connect() as wire:
+            assert wire.set(b"key", b"value") == b"STORED"
+            assert secure.stat("ssl_connections") == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 16383, 16384, 16385, 100000, 1000000])

@@ -114,6 +114,8 @@ def test_stats_fit_into_a_reply(udp: Udp, wire: Wire) -> None:
         (b"get key\r\nquit\r\nget key\r\n", b"VALUE key 0 3\r\nold\r\nEND\r\n"),
         (b"get key\r\n\x80binary", b"VALUE key 0 3\r\nold\r\nEND\r\n"),
         (b"nonsense\r\n", b"ERROR\r\n"),
+        (b"watch\r\nget key\r\n", b"ERROR\r\nVALUE key 0 3\r\nold\r\nEND\r\n"),
+        (b"get key\r\nwatch\r\nstats conns\r\n", b"VALUE key 0 3\r\nold\r\nEND\r\n" + 2 * b"ERROR\r\n"),
         (b"\r\n", b"CLIENT_ERROR bad command line format\r\n"),
     ],
 )

@@ -247,6 +247,10 @@ class StoreModel(RuleBasedStateMachine):
             if entry.exptime and entry.exptime <= self.now:
                 del self.model[key]
 
+    @rule(manner=st.sampled_from(["lru", "s3fifo"]))
+    def steer(self, manner: str) -> None:
+        self.store.steer(manner)
+
     @rule(mebibytes=st.integers(1, 8), hard=st.booleans())
     def shrink(self, mebibytes: int, hard: bool) -> None:
         self.lossy = True
@@ -268,6 +272,11 @@ class StoreModel(RuleBasedStateMachine):
         assert sum(c["used_chunks"] for c in classes) == snap["curr_items"]
         assert sum(c["mem_requested"] for c in classes) == snap["bytes"]
         assert snap["reserved"] == 0
+        for of in (snap, *classes):
+            parts = [of[f"bytes_{name}"] for name in ("live", "loose", "free", "meta")]
+            assert min(parts) >= 0
+            assert sum(parts) == of["bytes_committed"]
+        assert snap["bytes_committed"] - snap["bytes_table"] == resident + untouched
         if not self.lossy:
             assert snap["curr_items"] == len(self.model)
 

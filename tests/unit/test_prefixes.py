@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from cacheserver.detail import END, PIECE, Detail
+from cacheserver.detail import PIECE, Detail
+from cacheserver.lines import END
 from cacheserver.prefixes import Prefixes
 
 PREFIXES_MAX = 65536
@@ -116,10 +117,10 @@ def test_stats_detail_says_how_it_is_used(arguments: list[bytes]) -> None:
 def test_stats_detail_turns_every_engine_on_and_off() -> None:
     engines = [Switch(), Switch()]
     detail = Detail(Prefixes(), engines, on=True)
-    assert detail.on
+    assert detail.settings() == {"detail_enabled": "yes"}
     assert all(engine.on for engine in engines)
     assert detail.command([b"off"]) == b"OK\r\n"
-    assert not detail.on
+    assert detail.settings() == {"detail_enabled": "no"}
     assert not any(engine.on for engine in engines)
     assert detail.command([b"on", b"x"]) == b"OK\r\n"
     assert all(engine.on for engine in engines)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cacheserver.watch import FAILED, NOT_ALLOWED, OK, TOO_MANY, WATCHERS_MAX, Watch
+from cacheserver.lines import OK
+from cacheserver.watch import FAILED, NOT_ALLOWED, TOO_MANY, WATCHERS_MAX, Watch
 
 PATIENCE = 10.0
 KINDS = {b"fetchers": 1, b"mutations": 2, b"evictions": 4}

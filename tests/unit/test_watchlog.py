@@ -38,6 +38,7 @@ def read(queue: Queue) -> list[bytes]:
 
 def test_an_eviction_is_told_with_all_its_fields() -> None:
     store = full_store()
+    store.steer("lru")  # so that what was read goes, too, when it is old
     log = WatchLog([], store)
     queue = log.add(EVICTIONS, 65536)
     store.put("set", b"to go/\xff", bytes(100_000), exptime=1000, now=5)
