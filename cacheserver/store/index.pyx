@@ -16,7 +16,7 @@ from cacheserver.store.item cimport Item, handle_t, item_is, item_key
 from cacheserver.store.platform cimport atomic_add, low_bit, match_slots, match_tags, prefetch
 
 cdef enum:
-    FULL = 8                 # items a bucket, on average, above which one splits
+    FULL = 9                 # items a bucket, on average, above which one splits
     CROWDED = 16             # ... above which it splits even without leave: chains must stay short
     SPARSE = 3               # ... below which one merges
     LEAST = 64               # buckets
