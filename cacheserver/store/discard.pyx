@@ -8,7 +8,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport CHUNK_BITS, CHUNK_MASK, PAGE_SHIFT, Page
 from cacheserver.store.evict cimport note_eviction
-from cacheserver.store.index cimport Bucket, index_drop, index_hash, index_slot
+from cacheserver.store.hashing cimport key_hash
+from cacheserver.store.index cimport Bucket, index_drop, index_slot
 from cacheserver.store.item cimport (
     FETCHED,
     LIVE,
@@ -59,7 +60,7 @@ cdef inline void expect(Discard *d, handle_t h) noexcept nogil:
 
 cdef inline void enter(Discard *d, Item *it, uint32_t chunk) noexcept nogil:
     cdef Leaving *slot = &d.ring[d.entered & (RING - 1)]
-    slot.bucket = &d.sh.index.buckets[index_slot(&d.sh.index, index_hash(&d.sh.index.hasher, item_key(it), it.nkey))]
+    slot.bucket = &d.sh.index.buckets[index_slot(&d.sh.index, key_hash(&d.sh.index.hasher, item_key(it), it.nkey))]
     slot.item = it
     slot.chunk = chunk
     prefetch_write(slot.bucket)

@@ -10,14 +10,17 @@ was made. No overflow bucket is made or kept for ghosts; items overwrite them, a
 them. There is room for about half as many as items. They do not count as items: every look at a slot asks is_item().
 Source of the method: W. Litwin, "Linear hashing", 1980; a bucket of 12 tagged slots in one 64-byte line is ours.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Arena
+from cacheserver.store.hashing cimport Hasher
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.platform cimport low_bit, match_slots
 
 cdef enum:
     SLOTS = 12
+    STRIDE = 65536           # bytes taken from the arena at a time
+    HUGE = 2097152           # bytes of a huge page
     LEAST_ITEM = 16384       # 1 << CHUNK_BITS: page 0 is never used, so no item has a lower handle
 
 cdef struct Bucket:
@@ -29,10 +32,6 @@ cdef enum Inserted:
     INSERT_FAILED            # the address space is used up
     INSERTED
     INSERTED_AGAIN           # the key's ghost was there
-
-cdef struct Hasher:
-    uint64_t k0              # the random key of SipHash: clients choose the keys and must not choose the buckets
-    uint64_t k1
 
 cdef struct Index:
     Bucket *buckets
@@ -55,7 +54,6 @@ cdef struct Index:
     bint releasing           # a thread is giving memory back to the host, or making it huge: no growth meanwhile
     void *mapping            # of which `buckets` is an aligned part
 
-cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
 cdef void index_close(Index *ix) noexcept nogil
 cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil
@@ -67,12 +65,6 @@ cdef bint index_replace(Index *ix, uint64_t hash, handle_t old, handle_t new) no
 cdef void index_adjust(Index *ix, Arena *a) noexcept nogil
 cdef void index_clear(Index *ix) noexcept nogil
 cdef bint index_sparse(Index *ix) noexcept nogil
-cdef int64_t index_spare(Index *ix) noexcept nogil
-cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil
-cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil
-cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil
-cdef bint index_may_join(Index *ix) noexcept nogil
-cdef bint index_join(Index *ix) noexcept nogil
 cdef uint64_t index_bytes(Index *ix) noexcept nogil
 
 cdef inline bint is_item(handle_t h) noexcept nogil:

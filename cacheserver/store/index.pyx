@@ -1,37 +1,22 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
 """The index: see index.pxd."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from cacheserver.store.arena cimport (
     Arena,
     arena_force,
-    arena_give_back,
     arena_leave,
-    drop_space,
     item_at,
     map_space,
     unmap_space,
 )
+from cacheserver.store.hashing cimport Hasher, key_hash
 from cacheserver.store.item cimport Item, handle_t, item_is, item_key
 from cacheserver.store.platform cimport atomic_add, low_bit, match_slots, match_tags, prefetch
 
-cdef extern from *:
-    """
-    #include <sys/mman.h>
-    #ifndef MADV_COLLAPSE
-    #define MADV_COLLAPSE 25     /* Linux 6.1; older ones refuse it */
-    #endif
-    """
-    enum:
-        MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE
-    int madvise(void *addr, size_t length, int advice) nogil
-
 cdef enum:
-    STRIDE = 65536           # bytes taken from the arena at a time
-    PIECE = 1048576          # bytes given back to the host by one system call: some 70 us
-    HUGE = 2097152           # bytes of a huge page
-    FULL = 8                 # items a bucket, on average, above which one splits
+    FULL = 9                 # items a bucket, on average, above which one splits
     CROWDED = 16             # ... above which it splits even without leave: chains must stay short
     SPARSE = 3               # ... below which one merges
     LEAST = 64               # buckets
@@ -39,51 +24,6 @@ cdef enum:
     MARK_BITS = 6
     MARK_SHIFT = 50          # where in the hash: neither in the tag nor in the number of any bucket
     LIFE = 32                # stamps that a ghost counts for: as long as it takes to evict as many items as there are
-
-
-cdef inline uint64_t rotate(uint64_t x, int n) noexcept nogil:
-    return x << n | x >> (64 - n)
-
-
-cdef uint64_t index_hash(const Hasher *s, const char *key, uint32_t nkey) noexcept nogil:
-    """SipHash-1-3 (Aumasson, Bernstein 2012; the 1-3 rounds variant): keyed, so collisions cannot be chosen."""
-    cdef uint64_t v0 = s.k0 ^ 0x736f6d6570736575u, v1 = s.k1 ^ 0x646f72616e646f6du
-    cdef uint64_t v2 = s.k0 ^ 0x6c7967656e657261u, v3 = s.k1 ^ 0x7465646279746573u
-    cdef uint64_t m = 0
-    cdef uint32_t left = nkey
-    cdef int last, i
-    while True:
-        last = left < 8
-        if last:
-            if left == 0:
-                m = 0
-            elif nkey >= 8:  # what is left is the end of eight bytes that may be read at once
-                memcpy(&m, key + left - 8, 8)
-                m >>= 64 - 8 * left
-            else:
-                m = 0
-                for i in range(<int>left):
-                    m |= <uint64_t><uint8_t>key[i] << (8 * i)
-            m |= <uint64_t>nkey << 56
-        else:
-            memcpy(&m, key, 8)
-        v3 ^= m
-        v0 += v1; v1 = rotate(v1, 13); v1 ^= v0; v0 = rotate(v0, 32)
-        v2 += v3; v3 = rotate(v3, 16); v3 ^= v2
-        v0 += v3; v3 = rotate(v3, 21); v3 ^= v0
-        v2 += v1; v1 = rotate(v1, 17); v1 ^= v2; v2 = rotate(v2, 32)
-        v0 ^= m
-        if last:
-            break
-        key += 8
-        left -= 8
-    v2 ^= 0xff
-    for i in range(3):
-        v0 += v1; v1 = rotate(v1, 13); v1 ^= v0; v0 = rotate(v0, 32)
-        v2 += v3; v3 = rotate(v3, 16); v3 ^= v2
-        v0 += v3; v3 = rotate(v3, 21); v3 ^= v0
-        v2 += v1; v1 = rotate(v1, 17); v1 ^= v2; v2 = rotate(v2, 32)
-    return v0 ^ v1 ^ v2 ^ v3
 
 
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil:
@@ -388,7 +328,7 @@ cdef bint split(Index *ix, Arena *a, bint force) noexcept nogil:
     ix.count += 1
     for i in range(n):
         it = item_at(a, chain[i])
-        hash = index_hash(&ix.hasher, item_key(it), it.nkey)
+        hash = key_hash(&ix.hasher, item_key(it), it.nkey)
         put(ix, a, &ix.buckets[index_slot(ix, hash)], tags[i], chain[i])
     return True
 
@@ -422,25 +362,6 @@ cdef bint index_sparse(Index *ix) noexcept nogil:
     return ix.items < ix.count * SPARSE and ix.count > LEAST
 
 
-cdef bint index_overflow_idle(Index *ix, int64_t least) noexcept nogil:
-    """Whether no overflow bucket is in use, and they hold `least` bytes or more."""
-    return ix.overflow_used == 0 and ix.retired == NULL and <int64_t>ix.overflow_ready >= least
-
-
-cdef Bucket *index_retire_overflow(Index *ix, Bucket *fresh) noexcept nogil:
-    """Put an untouched reservation in the place of the overflow buckets, if they are idle still: index_release() gives
-    back what those hold. Returns what is to be unmapped."""
-    if fresh == NULL or not index_overflow_idle(ix, 1):
-        return fresh
-    ix.retired = ix.overflow
-    ix.retired_bytes = ix.overflow_ready
-    ix.overflow = fresh
-    ix.overflow_end = 1
-    ix.overflow_free = 0
-    ix.overflow_ready = 0
-    return NULL
-
-
 cdef void index_clear(Index *ix) noexcept nogil:
     """Forget every item, in constant time: buckets beyond `count` are written before they are used."""
     ix.count = LEAST
@@ -450,58 +371,3 @@ cdef void index_clear(Index *ix) noexcept nogil:
         memset(ix.buckets, 0, LEAST * sizeof(Bucket))
     ix.overflow_end = 1
     ix.overflow_free = ix.overflow_used = 0
-
-
-cdef int64_t index_spare(Index *ix) noexcept nogil:
-    """Bytes behind the last bucket that index_release() would give back."""
-    cdef uint64_t need = (ix.count * sizeof(Bucket) + STRIDE - 1) // STRIDE * STRIDE
-    if need < ix.huge:       # of a huge page the host takes nothing back but the whole
-        need = (need + HUGE - 1) // HUGE * HUGE
-    return <int64_t>(ix.ready - need) if ix.ready > need else 0
-
-
-cdef int64_t index_release(Index *ix, Arena *a) noexcept nogil:
-    """Give a piece of what is behind the last bucket, or was retired, back to the host; returns its bytes, 0 = all gone.
-
-    A system call: the lock is not held; the caller has set `releasing` under it, and clears it afterwards under it.
-    """
-    cdef int64_t n = index_spare(ix)
-    if n:
-        n = n if n < PIECE else PIECE
-        if ix.ready - n < ix.huge:
-            n = ix.ready - (ix.ready - n) // HUGE * HUGE
-        ix.ready -= n
-        drop_space(<char *>ix.buckets + ix.ready, n)
-        if ix.ready < ix.huge:
-            madvise(<char *>ix.buckets + ix.ready, ix.huge - ix.ready, MADV_NOHUGEPAGE)
-            ix.huge = ix.ready
-    elif ix.retired != NULL:
-        n = ix.retired_bytes if ix.retired_bytes < PIECE else PIECE
-        ix.retired_bytes -= n
-        drop_space(<char *>ix.retired + ix.retired_bytes, n)
-        if ix.retired_bytes == 0:
-            unmap_space(ix.retired, ix.space * sizeof(Bucket))
-            ix.retired = NULL
-    arena_give_back(a, n)
-    return n
-
-
-cdef bint index_may_join(Index *ix) noexcept nogil:
-    """Whether there are buckets for one more huge page, all of them in use. Lock held."""
-    return not ix.releasing and ix.huge + HUGE <= ix.count * sizeof(Bucket)
-
-
-cdef bint index_join(Index *ix) noexcept nogil:
-    """Put the next 2 MiB of buckets in one huge page; False if the system does not.
-
-    A lookup goes to a bucket at random, and on pages of 4 KiB the translation of its address takes longer than the fetch.
-    Only what is resident as a whole is joined, so the host charges nothing for it. A system call that copies 2 MiB: the lock
-    is not held; the caller has set `releasing` under it, and clears it afterwards under it.
-    """
-    cdef char *at = <char *>ix.buckets + ix.huge
-    madvise(at, HUGE, MADV_HUGEPAGE)
-    if madvise(at, HUGE, MADV_COLLAPSE) != 0:
-        madvise(at, HUGE, MADV_NOHUGEPAGE)
-        return False
-    ix.huge += HUGE
-    return True

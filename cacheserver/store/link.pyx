@@ -4,11 +4,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from cacheserver.store.arena cimport Page, item_at, page_of
 from cacheserver.store.deadlines cimport note_deadline
+from cacheserver.store.hashing cimport key_hash
 from cacheserver.store.index cimport (
     INSERT_FAILED,
     INSERTED_AGAIN,
     Inserted,
-    index_hash,
     index_insert,
     index_remove,
     index_replace,
@@ -21,7 +21,7 @@ from cacheserver.store.steer cimport steer_store
 
 
 cdef uint64_t hash_of(Shard *sh, Item *it) noexcept nogil:
-    return index_hash(&sh.index.hasher, item_key(it), it.nkey)
+    return key_hash(&sh.index.hasher, item_key(it), it.nkey)
 
 
 cdef void let_go(Shard *sh, handle_t h, Item *it) noexcept nogil:

@@ -7,7 +7,8 @@ from cacheserver.store.arena cimport arena_wake, item_at, page_of
 from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.balance cimport balance_fits
 from cacheserver.store.flush cimport flush_all
-from cacheserver.store.index cimport index_find, index_hash, index_slot
+from cacheserver.store.hashing cimport key_hash
+from cacheserver.store.index cimport index_find, index_slot
 from cacheserver.store.item cimport (
     FETCHED,
     FLAGS,
@@ -83,7 +84,7 @@ cdef void remember(Shard *sh, handle_t h, uint32_t now) noexcept nogil:
 
 
 cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil:
-    return index_hash(&s.shards[0].index.hasher, key, nkey)
+    return key_hash(&s.shards[0].index.hasher, key, nkey)
 
 
 cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil:

@@ -4,16 +4,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_release_pool, item_at, map_space, unmap_space
 from cacheserver.store.drain cimport evict_coldest
-from cacheserver.store.index cimport (
-    Bucket,
-    index_adjust,
-    index_clear,
-    index_overflow_idle,
-    index_release,
-    index_retire_overflow,
-    index_spare,
-    index_sparse,
-)
+from cacheserver.store.index cimport Bucket, index_adjust, index_clear, index_sparse
+from cacheserver.store.index_memory cimport index_overflow_idle, index_release, index_retire_overflow, index_spare
 from cacheserver.store.rescue cimport rescue_step
 from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes
 from cacheserver.store.platform cimport (
@@ -174,8 +166,9 @@ cdef void settle_debt(StoreC *s, int64_t freed) noexcept nogil:
 cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
     """Give at least `target` bytes back to the host before returning, coldest pages first; returns the bytes given.
 
-    More by at most one page, with what lies beside it (or one item that spans more). Less only when what is left is pinned or being received: the
-    latter is then revoked, and counts when its owner has let go.
+    More by at most one page, with what lies beside it (or one item that spans more). Less only when what is left is pinned
+    or being received (the latter is then revoked, and counts when its owner has let go), or idle memory of an index that
+    takes longer than INDEX_PATIENCE to give back.
     """
     cdef int64_t freed = arena_release_pool(&s.arena, target, 0)
     cdef uint32_t i

@@ -256,7 +256,7 @@ cdef dict store_snapshot(StoreC *s):
         "hash_power_level": max(0, int(sum.buckets).bit_length() - 1),
         "hash_bytes": sum.index_bytes,
         "hash_is_expanding": 0,
-        "active_slabs": len(classes),
+        "active_slabs": len([each for each in classes.values() if each["total_pages"]]),
         "total_malloced": atomic_get(&s.arena.committed),
         "slab_global_page_pool": s.arena.npool,
         "committed": atomic_get(&s.arena.committed),

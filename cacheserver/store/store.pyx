@@ -10,7 +10,9 @@ from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_
 from cacheserver.store.arithmetic cimport store_arith
 from cacheserver.store.audit cimport audit_resident, audit_store
 from cacheserver.store.extend cimport store_extend
-from cacheserver.store.index cimport Hasher, index_bytes, index_close, index_open, index_spare
+from cacheserver.store.hashing cimport Hasher
+from cacheserver.store.index cimport index_bytes, index_close, index_open
+from cacheserver.store.index_memory cimport index_spare
 from cacheserver.store.item cimport HEADER
 from cacheserver.store.journal cimport journal_close
 from cacheserver.store.learn cimport learn_close

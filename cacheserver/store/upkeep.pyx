@@ -7,7 +7,8 @@ from cacheserver.store.classes cimport classes_tick
 from cacheserver.store.compact cimport compact_look, compact_step
 from cacheserver.store.drain cimport drain_end
 from cacheserver.store.expiry cimport expire_some
-from cacheserver.store.index cimport index_join, index_may_join, index_sparse
+from cacheserver.store.index cimport index_sparse
+from cacheserver.store.index_memory cimport index_join, index_may_join
 from cacheserver.store.platform cimport atomic_get, monotonic_ns, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.release cimport release_index, unlock_kindly
 from cacheserver.store.shard cimport DRAIN_RESCUE, Shard, StoreC

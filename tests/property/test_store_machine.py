@@ -133,7 +133,8 @@ class StoreMachine(StoreModel):
             self.lost += 1
         return entry
 
-    # values in pieces, and pins: no precondition asks for them, as what the store evicts is not the same each time
+    # values in pieces, and pins: no precondition asks for them, as what the store evicts is not the same each
+    # time
 
     @rule(key=KEYS, size=PIECES, flags=st.sampled_from([0, 7]), ttl=st.integers(0, 20), part=PART)
     def reserve(self, key: bytes, size: int, flags: int, ttl: int, part: float) -> None:
