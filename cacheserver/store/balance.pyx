@@ -21,7 +21,8 @@ from cacheserver.store.slab cimport slab_adopt, slab_alloc, slab_sizes
 from cacheserver.store.victim cimport victim_page
 
 cdef enum:
-    PATIENCE = 64            # evictions between two looks at the balance
+    PATIENCE = 64            # evictions from the end of a move to the next look at the balance; twice as many from each look
+    PATIENCE_MOST = 1024     # that finds nothing to do, up to these
 
 
 cdef bint has_pages(Shard *sh, uint32_t cls) noexcept nogil:
@@ -96,7 +97,7 @@ cdef void go_on(Shard *sh) noexcept nogil:
         end_move(sh)
 
 
-cdef void look(Shard *sh, uint32_t cls) noexcept nogil:
+cdef bint look(Shard *sh, uint32_t cls) noexcept nogil:
     """Begin a move if one is worth it: for a class that should have pages, else for the one that has to evict."""
     cdef ClassView views[CLASS_MAX]
     cdef uint32_t count = slab_sizes().count, host, giver, guest
@@ -105,17 +106,17 @@ cdef void look(Shard *sh, uint32_t cls) noexcept nogil:
     guest = rebalance_opening(views, count, sh.step)
     if guest == NOBODY:
         giver = rebalance_giver(views, count + 1, sh.step, cls)
-        if giver != NOBODY:
-            begin_move(sh, giver, cls)
-        return
+        return giver != NOBODY and begin_move(sh, giver, cls)
     host = rebalance_host(views, count, guest)
     worth = rebalance_guests(views, count, guest)
     views[host].worth -= worth
     views[guest].worth += worth
     giver = rebalance_giver(views, count + 1, sh.step, guest)
-    if giver != NOBODY and begin_move(sh, giver, guest):
-        sh.classes[host].worth -= worth
-        sh.classes[guest].worth += worth
+    if giver == NOBODY or not begin_move(sh, giver, guest):
+        return False
+    sh.classes[host].worth -= worth
+    sh.classes[guest].worth += worth
+    return True
 
 
 cdef bint evict_for_room(Shard *sh, uint32_t cls) noexcept nogil:
@@ -137,9 +138,9 @@ cdef void balance_step(Shard *sh, uint32_t cls) noexcept nogil:
             go_on(sh)
         else:
             sh.moving = 0    # a release has taken the page
-    elif sh.draining == 0 and sh.since_balance > PATIENCE:
+    elif sh.draining == 0 and sh.since_balance > sh.patience:
         sh.since_balance = 0
-        look(sh, cls)
+        sh.patience = PATIENCE if look(sh, cls) else min(max(2 * sh.patience, PATIENCE), PATIENCE_MOST)
 
 
 cdef bint balance_run(Shard *sh) noexcept nogil:

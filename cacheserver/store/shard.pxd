@@ -98,6 +98,7 @@ cdef struct Shard:
     uint64_t thin[5]         # classes that are being compacted
     uint32_t looked          # store clock, seconds: when compact last looked for such
     uint32_t since_balance   # evictions since the last look at the balance between classes
+    uint32_t patience        # after how many the next look is due
     uint32_t step            # every how many-th class may be opened, see rebalance_step(); 0 at first
     uint64_t operations      # hits and writes since the classes' worths were halved
     uint32_t halved          # store clock when they were, seconds
