@@ -21,7 +21,7 @@ cdef enum:
     MIN_CHUNK = 64
     OS_PAGE = 4096
     TOUCHED_WORDS = 4        # 64 OS pages each
-    LARGE_CHUNKS = 64        # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
+    LARGE_CHUNKS = 256       # a page cut in at most so many chunks: what an item leaves of its chunk is worth counting
     SIDE_SIZE = 36864        # bytes of address space beside each page, for whoever has cut it up
 
 cdef enum PageState:

@@ -15,7 +15,8 @@ from cacheserver.store.shard cimport Shard, SlabClass
 from cacheserver.store.slab cimport slab_owns
 
 cdef enum:
-    PAGES = 32               # pages compared
+    PAGES = 32               # pages compared where an item moved costs more than a look,
+    FEW = 16                 # and where all goes
     PROBES = 8               # chunks looked at of each
     TRIES = 512              # draws for pages that will do
     OPEN_PAGES = 192         # pages with holes looked at
@@ -87,8 +88,8 @@ cdef uint64_t page_heat(Shard *sh, uint32_t page, uint32_t offset) noexcept nogi
 
 cdef uint32_t oldest_page(Shard *sh, uint32_t cls) noexcept nogil:
     """A page of the class (NOBODY: of any) that may be emptied, the coldest of a sample; 0 if there is none."""
-    cdef uint32_t pages[PAGES]
-    cdef uint32_t n = pages_at_random(sh, cls, pages, PAGES), offset = draw(sh, 1 << 14), best = 0, i
+    cdef uint32_t pages[FEW]
+    cdef uint32_t n = pages_at_random(sh, cls, pages, FEW), offset = draw(sh, 1 << 14), best = 0, i
     cdef uint64_t heat, least = 0
     fetch_probes(sh, pages, n, offset)
     for i in range(n):
