@@ -42,6 +42,7 @@ def test_each_second_takes_exactly_what_is_due(size: int) -> None:
     assert store.get(b"k12", NOW + 12) is not None, "it has no time"
 
 
+@pytest.mark.resident
 def test_pages_come_back_without_a_reader() -> None:
     store = Store()
     before = resident()

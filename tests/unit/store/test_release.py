@@ -32,6 +32,7 @@ def fill(store: Store, nbytes: int, size: int, prefix: bytes = b"k") -> int:
     return n
 
 
+@pytest.mark.resident
 @pytest.mark.parametrize("size", [100, 4096, 200_000, 900_000])
 def test_hard_shrink_returns_what_it_says_at_once(size: int) -> None:
     store = Store(shards=2)
@@ -44,6 +45,7 @@ def test_hard_shrink_returns_what_it_says_at_once(size: int) -> None:
         assert fell >= 0.95 * freed
 
 
+@pytest.mark.resident
 def test_soft_shrink_defers_and_pays_in_slices() -> None:
     store = Store()
     fill(store, 64 * MIB, 500)
@@ -147,9 +149,10 @@ def test_a_soft_shrink_takes_free_and_expired_memory_before_any_item(gone: str) 
     assert all(store.get(b"k%d" % number, 200) == (b"v" * 700, 0, ANY) for number in left)
 
 
+@pytest.mark.resident
 @pytest.mark.parametrize("size", [100, 4000, 150_000, 700_000])
 def test_what_deletes_leave_behind_goes_back_by_itself(size: int) -> None:
-    store = Store(shards=2)
+    store = Store()
     count = len(mixed(store, 128 * MIB, [size], 10))
     dice = random.Random(5)
     left = {number for number in range(count) if dice.random() < 0.1}
@@ -285,6 +288,7 @@ def test_a_refusal_asks_for_more_where_a_whole_grant_would_have_done() -> None:
     os.close(wake)
 
 
+@pytest.mark.resident
 def test_flush_gives_the_memory_back() -> None:
     store = Store()
     fill(store, 64 * MIB, 300)

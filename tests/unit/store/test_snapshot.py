@@ -125,6 +125,7 @@ def parts(numbers: dict[str, Any]) -> int:
     return sum(numbers[f"bytes_{name}"] for name in ("live", "loose", "free", "meta"))
 
 
+@pytest.mark.resident
 @pytest.mark.parametrize("state", STATES)
 def test_it_adds_up_to_what_the_kernel_says(state: Callable[[], Store]) -> None:
     gc.collect()
