@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-SLICE_US = 1000  # longest turn, in microseconds
-REST_SECONDS = 0.001  # between two slices of a debt: half of one CPU at most goes into paying
+# Microseconds of one turn of paying, whom others may wait for: at 1000 the 99th percentile of gets beside a large
+# debt is three times what it is without.
+PAY_US = 100
+REST_SECONDS = 0.001  # between two such turns
+UPKEEP_US = 1000  # longest turn of the upkeep, which comes less often
 UPKEEP_SECONDS = 0.1
 BUSY_SECONDS = 0.003  # until the next upkeep where more is waiting: a quarter of one CPU at most goes into it
 
@@ -53,13 +56,13 @@ class Housekeeping:
     def _pay_slice(self) -> None:
         # A debt recorded from here on starts a new round by pay_soon().
         self._paying = False
-        if self._pay(SLICE_US) > 0 and not self._paying:
+        if self._pay(PAY_US) > 0 and not self._paying:
             self._paying = True
             self._loop.call_later(REST_SECONDS, self._pay_slice)
 
     def _tend(self) -> None:
         more = False
         try:
-            more = bool(self._upkeep(SLICE_US))
+            more = bool(self._upkeep(UPKEEP_US))
         finally:
             self._timer = self._loop.call_later(BUSY_SECONDS if more else UPKEEP_SECONDS, self._tend)

@@ -9,7 +9,14 @@ from typing import Any, cast
 import pytest
 
 from cacheserver.buffers import Buffers, share
-from cacheserver.housekeeping import BUSY_SECONDS, REST_SECONDS, SLICE_US, UPKEEP_SECONDS, Housekeeping
+from cacheserver.housekeeping import (
+    BUSY_SECONDS,
+    PAY_US,
+    REST_SECONDS,
+    UPKEEP_SECONDS,
+    UPKEEP_US,
+    Housekeeping,
+)
 from cacheserver.server import shard_count, size_text
 from cacheserver.shrinkers import StoreShrinker
 
@@ -162,7 +169,7 @@ class FakeLoop:
 
 def keeper(loop: Any, owed: list[int], tended: list[int]) -> Housekeeping:
     def pay(budget_us: int) -> int:
-        assert budget_us == SLICE_US
+        assert budget_us == PAY_US
         owed[0] = max(0, owed[0] - 10)
         return owed[0]
 
@@ -193,7 +200,7 @@ def test_upkeep_goes_on() -> None:
     loop, tended = FakeLoop(), []
     keeper(loop, [0], tended).start()
     assert [loop.run_next(), loop.run_next()] == [UPKEEP_SECONDS, UPKEEP_SECONDS]
-    assert tended == [SLICE_US, SLICE_US]
+    assert tended == [UPKEEP_US, UPKEEP_US]
 
 
 def test_upkeep_comes_back_sooner_while_more_is_waiting() -> None:
@@ -201,4 +208,4 @@ def test_upkeep_comes_back_sooner_while_more_is_waiting() -> None:
     Housekeeping(cast(Any, loop), lambda _: 0, lambda _: waiting.pop(0)).start()
     assert [loop.run_next(), loop.run_next(), loop.run_next()] == [UPKEEP_SECONDS, BUSY_SECONDS, BUSY_SECONDS]
     assert [delay for delay, _ in loop.due] == [UPKEEP_SECONDS]
-    assert SLICE_US / 1e6 <= 0.25 * (SLICE_US / 1e6 + BUSY_SECONDS)
+    assert UPKEEP_US / 1e6 <= 0.25 * (UPKEEP_US / 1e6 + BUSY_SECONDS)
