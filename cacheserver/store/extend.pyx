@@ -34,7 +34,7 @@ from cacheserver.store.operations cimport (
 from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.room cimport drop_chunk, take_chunk
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
-from cacheserver.store.slab cimport slab_free, slab_touch
+from cacheserver.store.slab cimport slab_touch
 from cacheserver.store.view cimport pin_item, unpin_item
 
 cdef enum:
@@ -76,9 +76,9 @@ cdef void join(PutMode mode, Item *it, Item *before, const char *value, uint32_t
     memcpy(out + before.nbytes if mode == PUT_APPEND else out, value, nbytes)
 
 
-cdef bint replace_item(StoreC *s, Shard *sh, Put *put, uint64_t hash, handle_t old, Item *before, handle_t h,
+cdef void replace_item(StoreC *s, Shard *sh, Put *put, uint64_t hash, handle_t old, Item *before, handle_t h,
                        Item *it) noexcept nogil:
-    """Put the pinned LOOSE item `h` in the place of `old`. Lock held."""
+    """Put the pinned LOOSE item `h` in the place of `old`, which is in the index: that cannot fail. Lock held."""
     slab_touch(sh, h, item_bytes(it))
     it.exptime = before.exptime
     it.encoded = before.encoded
@@ -88,10 +88,7 @@ cdef bint replace_item(StoreC *s, Shard *sh, Put *put, uint64_t hash, handle_t o
     sh.total_items += 1
     sh.classes[page_of(&s.arena, h).cls].cmd_set += 1
     end_put(s, sh, put, it)
-    if link_item(sh, hash, h, it, old):
-        return True
-    slab_free(sh, h)
-    return False
+    link_item(sh, hash, h, it, old)
 
 
 cdef Outcome extend_item(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags, uint32_t exptime,
@@ -139,8 +136,10 @@ cdef Outcome extend_item(StoreC *s, Put *put, uint64_t hash, const char *key, ui
         elif index_find(&sh.index, &s.arena, hash, key, nkey) == old:
             join(put.mode, it, before, value, nbytes)
         stored = index_find(&sh.index, &s.arena, hash, key, nkey) == old and \
-            not has_other_cas(s, put, before) and replace_item(s, sh, put, hash, old, before, h, it)
-        if not stored and it.refs:
+            not has_other_cas(s, put, before)
+        if stored:
+            replace_item(s, sh, put, hash, old, before, h, it)
+        else:
             drop_chunk(s, sh, h, it)
         unpin_item(sh, old, before)
         pthread_mutex_unlock(&sh.lock)

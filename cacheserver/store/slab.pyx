@@ -25,7 +25,7 @@ from cacheserver.store.arena cimport (
     item_at,
 )
 from cacheserver.store.item cimport FREE, Item, handle_t, item_bytes
-from cacheserver.store.platform cimport observe, publish
+from cacheserver.store.platform cimport observe, prefetch_write, publish
 from cacheserver.store.poison cimport poison_free
 from cacheserver.store.shard cimport CHUNK_MAX, Shard, SlabClass
 
@@ -129,6 +129,8 @@ cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil:
     if p.free_head:
         chunk = p.free_head - 1
         p.free_head = item_at(sh.arena, page << CHUNK_BITS | chunk).next
+        if p.free_head:      # the next one to be taken, which has not been looked at for long
+            prefetch_write(item_at(sh.arena, page << CHUNK_BITS | (p.free_head - 1)))
     else:
         chunk = p.bump
         p.bump += 1

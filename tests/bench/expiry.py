@@ -1,8 +1,7 @@
 """What expiry costs: items whose times are spread over a minute, gone by themselves, never read.
 
-Fills a store, lets its upkeep run as the server does (1 ms each 100 ms, sooner where it says that more is
-waiting) and prints how late the last item of a second went, what share of one core the upkeep took, and the
-resident size. About 80 seconds:
+Fills a store, lets its upkeep run as the server does and prints how late the last item of a second went,
+what share of one core the upkeep took, and the resident size. About 80 seconds:
 
     python -m tests.bench.expiry
 
@@ -21,12 +20,10 @@ import random
 import time
 from pathlib import Path
 
+from cacheserver.housekeeping import REST_SECONDS, UPKEEP_SECONDS, UPKEEP_US
 from cacheserver.store.store import Store
 
 MIB = 1 << 20
-SLICE_US = 1000
-UPKEEP_SECONDS = 0.1
-REST_SECONDS = 0.001
 
 
 def resident() -> int:
@@ -62,7 +59,7 @@ class Meter:
 
     def upkeep(self, now: int) -> bool:
         begun = time.thread_time()
-        more = self.store.maintain(now, SLICE_US)
+        more = self.store.maintain(now, UPKEEP_US)
         used = time.thread_time() - begun
         self.cpu += used
         self.longest = max(self.longest, used)

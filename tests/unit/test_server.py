@@ -10,7 +10,6 @@ import pytest
 
 from cacheserver.buffers import Buffers, share
 from cacheserver.housekeeping import (
-    BUSY_SECONDS,
     PAY_US,
     REST_SECONDS,
     UPKEEP_SECONDS,
@@ -206,6 +205,6 @@ def test_upkeep_goes_on() -> None:
 def test_upkeep_comes_back_sooner_while_more_is_waiting() -> None:
     loop, waiting = FakeLoop(), [True, True, False]
     Housekeeping(cast(Any, loop), lambda _: 0, lambda _: waiting.pop(0)).start()
-    assert [loop.run_next(), loop.run_next(), loop.run_next()] == [UPKEEP_SECONDS, BUSY_SECONDS, BUSY_SECONDS]
+    assert [loop.run_next(), loop.run_next(), loop.run_next()] == [UPKEEP_SECONDS, REST_SECONDS, REST_SECONDS]
     assert [delay for delay, _ in loop.due] == [UPKEEP_SECONDS]
-    assert UPKEEP_US / 1e6 <= 0.25 * (UPKEEP_US / 1e6 + BUSY_SECONDS)
+    assert UPKEEP_US / 1e6 <= 0.2 * (UPKEEP_US / 1e6 + REST_SECONDS)
