@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from cacheserver.housekeeping import UPKEEP_US
 from cacheserver.store.store import Store
 
 Operation = Callable[[bytes], object]
@@ -66,7 +67,7 @@ class Run:
         now = time.perf_counter_ns()
         if now - self.upkept >= UPKEEP_NS:
             self.upkept = now
-            self.pauses.call(f"maintain, {phase}", self.store.maintain, 1 + now // 1_000_000_000)
+            self.pauses.call(f"maintain, {phase}", self.store.maintain, 1 + now // 1_000_000_000, UPKEEP_US)
         if now - self.looked >= SNAPSHOT_NS:
             self.looked = now
             self.pauses.call(f"snapshot, {phase}", self.store.snapshot)
@@ -96,7 +97,7 @@ class Run:
         while before != self.store.ledger()[0]:
             before = self.store.ledger()[0]
             for n in range(20):
-                self.pauses.call(f"maintain, {phase}", self.store.maintain, 1000 + n)
+                self.pauses.call(f"maintain, {phase}", self.store.maintain, 1000 + n, UPKEEP_US)
 
     def report(self, what: str) -> None:
         snap = self.store.snapshot()
