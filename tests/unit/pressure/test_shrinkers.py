@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheserver.pressure.shrinker import Registration, ShrinkerSet, split
+from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.sharing import ShrinkerSet, split
 
 MIB = 1 << 20
 
