@@ -66,7 +66,7 @@ class ShrinkerSet:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._all: tuple[Registration, ...] = ()  # replaced, never changed: readers need no lock
-        self._asking = False
+        self._asker = 0  # identity of the thread that asks
 
     def add(self, registration: Registration) -> None:
         with self._lock:
@@ -118,13 +118,13 @@ class ShrinkerSet:
         A callback that asks in its turn gets nothing, as in the kernel, where who reclaims does not reclaim.
         """
         context = Context(hard=hard, nodes=nodes, group=group, may_block=may_block)
-        if self._asking:
+        if self._asker == threading.get_ident():
             return Outcome(0, 0)
-        self._asking = True
+        self._asker = threading.get_ident()
         try:
             return self._ask(target, context)
         finally:
-            self._asking = False
+            self._asker = 0
 
     def _ask(self, target: int, context: Context) -> Outcome:
         parts = self._parts(context)
