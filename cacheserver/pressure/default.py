@@ -34,7 +34,7 @@ def register_shrinker(
     name: str,
     func: RequestMemory | Shrinker | ObjectShrinker,
     *,
-    count: Callable[[], int] | None = None,
+    count: Callable[..., int] | None = None,
     cost: float | None = None,
     grant: Callable[[int], None] | None = None,
     ledger: Callable[[], tuple[int, int]] | None = None,

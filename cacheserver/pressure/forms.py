@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from math import ceil
 from typing import NamedTuple
 
 from cacheserver.pressure.context import Context
@@ -48,15 +47,15 @@ class ByteForm:
     cost: float = DEFAULT_COST
     node_aware = group_aware = False
 
-    def __init__(self, func: RequestMemory | Shrinker, count: Callable[[], int] | None) -> None:
+    def __init__(self, func: RequestMemory | Shrinker, count: Callable[..., int] | None) -> None:
         self._call: Callable[..., int]
-        self._count: Callable[..., int] | None = count
+        self._count = count
         self._context = self._count_context = False
         if isinstance(func, Shrinker):
             self._call = func.request_memory
             # Not of plain functions: there a parameter with a default is a way to bind a variable.
             self._context = _takes_context(self._call)
-            self._count_context = count is not None and _takes_context(count)
+            self._count_context = self._context and count is not None and _takes_context(count)
             self.node_aware, self.group_aware = _awareness(func)
             if (self.node_aware or self.group_aware) and not self._context:
                 raise TypeError("declares node_aware or group_aware, but its request_memory takes no context")
@@ -126,14 +125,14 @@ class ObjectForm:
         size, waits = 1.0, False
         try:
             size = self._size()
-            there = max(1, int(can / size))
+            there = max(1, int(can // size))
             if context.hard:
-                scan.until_freed(ceil(share / size), there, self._batch)
+                scan.until_freed(_up(share, size), there, self._batch)
             else:
                 # An old debt completes batches and draws shares here; it never asks for more than that, since
                 # the target, measured anew each time, already holds all that the host lacks.
-                whole = ceil(share / size / self._batch) * self._batch
-                wanted = min(int(due / size), whole, SCAN_MAX * there)
+                whole = _up(share, size * self._batch) * self._batch
+                wanted = min(int(due // size), whole, SCAN_MAX * there)
                 waits = wanted < min(self._batch, there)
                 scan.in_batches(wanted, there, self._batch)
         except BaseException as error:  # SystemExit included: a callback must not end the monitor
@@ -192,7 +191,7 @@ class _Scan:
 
 
 def form_of(
-    func: RequestMemory | Shrinker | ObjectShrinker, count: Callable[[], int] | None
+    func: RequestMemory | Shrinker | ObjectShrinker, count: Callable[..., int] | None
 ) -> ByteForm | ObjectForm:
     """The form `func` has; with both methods of asking it is asked in bytes.
 
@@ -218,6 +217,11 @@ def _takes_context(func: Callable[..., object]) -> bool:
         return "context" in inspect.signature(func).parameters
     except (TypeError, ValueError):  # some functions written in C do not show theirs
         return False
+
+
+def _up(number: int, unit: float) -> int:
+    """How many units `number` takes."""
+    return int(-(-number // unit))
 
 
 def _whole(number: object) -> bool:

@@ -125,7 +125,7 @@ class Monitor:
         name: str,
         func: RequestMemory | Shrinker | ObjectShrinker,
         *,
-        count: Callable[[], int] | None = None,
+        count: Callable[..., int] | None = None,
         cost: float | None = None,
         grant: Callable[[int], None] | None = None,
         ledger: Callable[[], tuple[int, int]] | None = None,
@@ -133,10 +133,11 @@ class Monitor:
         """Register `func(target, hard) -> freed` (bytes), or an object with the methods of `Shrinker` or of
         `ObjectShrinker`.
 
-        `name` is a label for the log and need not be unique. `count()`: bytes it could free; `cost`: what an
-        object costs to make again, > 0 (None: the object's `seeks`, or 2); `grant(nbytes)`: called with the
-        bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes, bytes taken but not
-        yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad number, TypeError for
+        `name` is a label for the log and need not be unique. `count()`: bytes it could free (given the
+        request's Context as `context` where both it and `request_memory` have such a parameter); `cost`: what
+        an object costs to make again, > 0 (None: the object's `seeks`, or 2); `grant(nbytes)`: called with
+        the bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes, bytes taken but
+        not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad number, TypeError for
         what cannot be called.
         """
         registration = Registration(name, func, count=count, cost=cost, grant=grant, ledger=ledger)

@@ -33,7 +33,7 @@ class Registration:
         name: str,
         func: RequestMemory | Shrinker | ObjectShrinker,
         *,
-        count: Callable[[], int] | None = None,
+        count: Callable[..., int] | None = None,
         cost: float | None = None,
         grant: Callable[[int], None] | None = None,
         ledger: Callable[[], tuple[int, int]] | None = None,

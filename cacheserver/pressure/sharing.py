@@ -168,14 +168,18 @@ class ShrinkerSet:
 
 
 def _shares(parts: list[Part], able: list[int], target: int, fair: bool) -> tuple[list[int], list[int]]:
-    """(bytes to ask of each part now, bytes due from each: its part of `target` and what it owes)."""
+    """(bytes to ask of each part now, bytes due from each: its part of `target` and what it owes, or its
+    share where it stands in for others).
+    """
     owed = [part.shrinker.carried(can, part.context) for part, can in zip(parts, able, strict=True)]
     if len(parts) == 1:
-        return [min(target, able[0])], [target + owed[0]]
+        share = min(target, able[0])
+        return [share], [share + owed[0]]
     weights = [
         can * (4 / part.shrinker.cost * part.shrinker.weight if fair else 1.0)
         for part, can in zip(parts, able, strict=True)
     ]
     total = sum(weights) or 1.0
     due = [target * weight / total + debt for weight, debt in zip(weights, owed, strict=True)]
-    return split(target, due, able), [int(one) for one in due]
+    shares = split(target, due, able)
+    return shares, [max(share, int(one)) for share, one in zip(shares, due, strict=True)]

@@ -277,19 +277,21 @@ def test_callbacks_of_the_shared_monitor_may_register_and_unregister_with_it() -
         return sum(t.name == "cacheserver-pressure" for t in threading.enumerate())
 
     later: list[Registration] = []
-    replaced = threading.Event()
+    known, replaced = threading.Event(), threading.Event()
 
     def grant(allowance: int) -> None:  # the first comes within register_shrinker, from its first tick
         if not later:
             later.append(pressure.register_shrinker("second", lambda t, h: 0, grant=ends))
 
     def ends(allowance: int) -> None:
-        if len(later) == 1 and threading.current_thread().name == "cacheserver-pressure":
+        if len(later) == 1 and known.is_set():
+            assert threading.current_thread().name == "cacheserver-pressure"
             pressure.unregister_shrinker(first)
             later.append(pressure.register_shrinker("third", lambda t, h: 0))
             replaced.set()
 
     first = pressure.register_shrinker("first", lambda t, h: 0, grant=grant)
+    known.set()
     assert replaced.wait(5)
     assert running() == 1
     for handle in later:
@@ -298,14 +300,16 @@ def test_callbacks_of_the_shared_monitor_may_register_and_unregister_with_it() -
 
 
 def test_the_shared_monitor_survives_being_stopped_from_its_own_thread() -> None:
-    ended = threading.Event()
+    known, ended = threading.Event(), threading.Event()
 
     def grant(allowance: int) -> None:
-        if threading.current_thread().name == "cacheserver-pressure" and not ended.is_set():
+        if known.is_set() and not ended.is_set():
+            assert threading.current_thread().name == "cacheserver-pressure"
             pressure.unregister_shrinker(only)
             ended.set()
 
     only = pressure.register_shrinker("only", lambda t, h: 0, grant=grant)
+    known.set()
     assert ended.wait(5)
     again = pressure.register_shrinker("again", lambda t, h: 0)
     pressure.unregister_shrinker(again)
