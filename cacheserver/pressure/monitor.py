@@ -137,8 +137,8 @@ class Monitor:
         request's Context as `context` where both it and `request_memory` have such a parameter); `cost`: what
         an object costs to make again, > 0 (None: the object's `seeks`, or 2); `grant(nbytes)`: called with
         the bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes, bytes taken but
-        not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad number, TypeError for
-        what cannot be called.
+        not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad number, TypeError
+        for what cannot be called.
         """
         registration = Registration(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
         self._shrinkers.add(registration)
