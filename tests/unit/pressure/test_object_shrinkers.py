@@ -194,11 +194,11 @@ def test_a_bad_scan_keeps_what_was_freed_before_it_and_the_third_is_the_last(
 
 
 def test_seeks_divide_its_share(shrinkers: ShrinkerSet) -> None:
-    cheap, dear = Pile(10_000), Pile(10_000, seeks=6)
+    cheap, dear = Pile(10_000), Pile(10_000, seeks=8)
     register(shrinkers, cheap)
     register(shrinkers, dear)
-    shrinkers.ask(1024 * SIZE, True)
-    assert (sum(cheap.scans), sum(dear.scans)) == (768, 256)
+    shrinkers.ask(1000 * SIZE, True)
+    assert (sum(cheap.scans), sum(dear.scans)) == (800, 200)
 
 
 def test_objects_without_seeks_go_first(shrinkers: ShrinkerSet) -> None:
