@@ -108,7 +108,12 @@ class Registration:
         self._skips = min(2**self._futile - 2, SKIPS_MAX)
         return False
 
-    def carried(self, can: int, context: Context) -> int:
+    @property
+    def carried(self) -> int:
+        """Bytes that it owes from earlier requests, on all nodes together."""
+        return sum(self._left.copy().values())  # a copy: anybody may look while somebody asks
+
+    def owes(self, can: int, context: Context) -> int:
         """Bytes of earlier requests for the same place that it owes, at most twice the `can` it has now.
 
         Nothing for a group: what one group's cache stayed short of must not be taken from another's.

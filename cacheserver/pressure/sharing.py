@@ -171,7 +171,7 @@ def _shares(parts: list[Part], able: list[int], target: int, fair: bool) -> tupl
     """(bytes to ask of each part now, bytes due from each: its part of `target` and what it owes, or its
     share where it stands in for others).
     """
-    owed = [part.shrinker.carried(can, part.context) for part, can in zip(parts, able, strict=True)]
+    owed = [part.shrinker.owes(can, part.context) for part, can in zip(parts, able, strict=True)]
     if len(parts) == 1:
         share = min(target, able[0])
         return [share], [share + owed[0]]

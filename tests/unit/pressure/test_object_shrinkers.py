@@ -108,7 +108,7 @@ def test_what_a_soft_stop_left_moves_the_next_split_but_not_the_whole(shrinkers:
     handle = register(shrinkers, busy)
     register(shrinkers, idle)
     assert shrinkers.ask(1024 * SIZE, False) == (1024 * SIZE, 512 * SIZE)
-    assert handle.carried(10**9, SOFT) == 512 * SIZE
+    assert handle.owes(10**9, SOFT) == 512 * SIZE
     busy.answer, idle.scans = None, []
     busy.scans.clear()
     asked, freed = shrinkers.ask(1024 * SIZE, False)

@@ -89,9 +89,9 @@ def test_what_one_node_owes_is_not_taken_from_another(shrinkers: ShrinkerSet) ->
     handle = register(shrinkers, nodes)
     nodes.busy = True
     shrinkers.ask(40 * SIZE, False, nodes=frozenset({0, 1}))
-    assert handle.carried(10**9, Context(nodes=frozenset({0}))) == 30 * SIZE
-    assert handle.carried(10**9, Context(nodes=frozenset({1}))) == 0
-    assert handle.carried(10**9, Context()) == 0
+    assert handle.owes(10**9, Context(nodes=frozenset({0}))) == 30 * SIZE
+    assert handle.owes(10**9, Context(nodes=frozenset({1}))) == 0
+    assert handle.owes(10**9, Context()) == 0
     nodes.busy = False
     nodes.scans.clear()
     shrinkers.ask(40 * SIZE, False, nodes=frozenset({0, 1}))
@@ -115,7 +115,7 @@ def test_what_a_group_stayed_short_of_is_forgotten(shrinkers: ShrinkerSet) -> No
 
     handle = register(shrinkers, Lazy())
     shrinkers.ask(MIB, False, group="tenant")
-    assert handle.carried(10**9, Context()) == handle.carried(10**9, Context(group="tenant")) == 0
+    assert handle.owes(10**9, Context()) == handle.owes(10**9, Context(group="tenant")) == 0
 
 
 def test_everybody_is_asked_when_nothing_limits_the_request(shrinkers: ShrinkerSet) -> None:

@@ -115,7 +115,7 @@ def test_what_is_deferred_is_never_above_twice_what_is_there(turns: list[tuple[i
     for target, stops, there in turns:
         stopping.stops, stopping.there, before = stops, there, stopping.scanned
         shrinkers.ask(target, False)
-        assert handle.carried(there * KIB, SOFT) <= 2 * there * KIB
+        assert handle.owes(there * KIB, SOFT) <= 2 * there * KIB
         assert stopping.scanned - before <= min(2 * there, -(-target // KIB) + stopping.batch)
 
 
