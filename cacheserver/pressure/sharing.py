@@ -118,13 +118,15 @@ class ShrinkerSet:
         A callback that asks in its turn gets nothing, as in the kernel, where who reclaims does not reclaim.
         """
         context = Context(hard=hard, nodes=nodes, group=group, may_block=may_block)
-        if self._asker == threading.get_ident():
+        me = threading.get_ident()
+        if self._asker == me:
             return Outcome(0, 0)
-        self._asker = threading.get_ident()
+        self._asker = me
         try:
             return self._ask(target, context)
         finally:
-            self._asker = 0
+            if self._asker == me:
+                self._asker = 0
 
     def _ask(self, target: int, context: Context) -> Outcome:
         parts = self._parts(context)
