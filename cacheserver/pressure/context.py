@@ -26,3 +26,8 @@ class Context:
     def __post_init__(self) -> None:
         if self.nodes is not None and not self.nodes:
             raise ValueError("nodes is empty: name at least one NUMA node, or None for all")
+
+    @property
+    def limited(self) -> bool:
+        """Whether only a part of a shrinker's memory is of use."""
+        return self.nodes is not None or self.group is not None

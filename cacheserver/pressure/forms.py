@@ -142,7 +142,7 @@ class ObjectForm:
         return Given(freed, left, waits, scan.fault)
 
     def _size(self) -> float:
-        size: float = self._shrinker.object_size  # type: ignore[attr-defined]
+        size: float = self._shrinker.object_size
         if not size > 0:
             raise ValueError(f"object_size must be above 0, not {size!r}")
         return size

@@ -104,8 +104,6 @@ class Registration:
         if self._skips > 0:
             self._skips -= 1
             return True
-        self._futile += 1
-        self._skips = min(2**self._futile - 2, SKIPS_MAX)
         return False
 
     @property
@@ -130,7 +128,7 @@ class Registration:
         # Whoever asks without waiting may hold the lock that the ledger wants.
         before = self.read_ledger() if context.hard and context.may_block and self.ledger else None
         freed, left, waits, fault = self._form.request(share, due, can, context)
-        self._carry(left, can, context)
+        self.carry(left, can, context)
         if freed > OVERSHOOT_TIMES * share + OVERSHOOT_BYTES:
             freed, fault = min(freed, share), fault or f"claims {freed} bytes when asked for {share}"
         if fault:
@@ -139,11 +137,15 @@ class Registration:
         self.strikes = 0
         if freed > 0 or waits:
             self._futile = self._skips = 0
+        elif not context.hard and not context.limited:
+            self._futile += 1
+            self._skips = min(2**self._futile - 2, SKIPS_MAX)
         if before is not None:
             self._verify(freed, before.own - self.read_ledger().own)
         return freed
 
-    def _carry(self, left: int, can: int, context: Context) -> None:
+    def carry(self, left: int, can: int, context: Context) -> None:
+        """Have it owe `left` bytes from now on, at most twice the `can` it has."""
         if context.group is not None:
             return
         left = min(left, CARRY_MAX * can)

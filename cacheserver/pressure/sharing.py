@@ -61,7 +61,7 @@ def split(target: int, weights: Sequence[float], caps: Sequence[int]) -> list[in
 
 
 class ShrinkerSet:
-    """All registrations of one monitor, called in the order in which they were added."""
+    """All registrations of one monitor."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -112,8 +112,8 @@ class ShrinkerSet:
         """Have `target` bytes freed; the other arguments are the fields of Context.
 
         Those that cannot keep to its limits are not asked. Soft: everyone else who has something is asked
-        once; who returns less may be deferring. Hard: what is missing is offered again to those that gave
-        their full share, the last time without regard to cost.
+        once, until there is enough; who returns less may be deferring. Hard: what is missing is offered again
+        to those that gave their full share, the last time without regard to cost.
 
         A callback that asks in its turn gets nothing, as in the kernel, where who reclaims does not reclaim.
         """
@@ -138,16 +138,20 @@ class ShrinkerSet:
             able = [self._able(part, left) for part in parts]
             shares, due = _shares(parts, able, left, fair=attempt < PASSES - 1)
             gone = set()
-            for part, can, share, owed in zip(parts, able, shares, due, strict=True):
-                if share <= 0 or not part.shrinker.in_use:
+            # Largest share first: one that gives more than it is asked must not always come before the same
+            # others.
+            for i in sorted(range(len(parts)), key=lambda i: -shares[i]):
+                part, can, share = parts[i], able[i], shares[i]
+                if not can or not part.shrinker.in_use:
+                    continue
+                if share <= 0 or freed >= target:
+                    part.shrinker.carry(due[i], can, part.context)
                     continue
                 asked += share
-                got = part.shrinker.call(share, owed, can, part.context)
+                got = part.shrinker.call(share, due[i], can, part.context)
                 freed += got
                 if got < share:
                     gone.add(part)
-                if freed >= target:
-                    break
             parts = [part for part in parts if part not in gone and part.shrinker.in_use]
         return Outcome(asked, freed)
 
@@ -164,9 +168,8 @@ class ShrinkerSet:
         if not part.shrinker.in_use:
             return 0
         can = part.shrinker.freeable(left, part.context)
-        limited = part.context.nodes is not None or part.context.group is not None
-        # What one node or group counts says nothing about the next one's turn: only all of it is spared.
-        return 0 if not part.context.hard and not limited and part.shrinker.spared(can) else can
+        soft = not part.context.hard and not part.context.limited
+        return 0 if soft and part.shrinker.spared(can) else can
 
 
 def _shares(parts: list[Part], able: list[int], target: int, fair: bool) -> tuple[list[int], list[int]]:
