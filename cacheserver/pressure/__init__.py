@@ -6,17 +6,25 @@
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
 
+from cacheserver.pressure.context import Context
 from cacheserver.pressure.default import default_monitor, register_shrinker, unregister_shrinker
 from cacheserver.pressure.monitor import Monitor, Status
 from cacheserver.pressure.policy import Decision, Ledger, Level, State, decide
-from cacheserver.pressure.shrinker import Registration, Shrinker
+from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.sharing import Outcome
+from cacheserver.pressure.shrinker import SHRINK_EMPTY, SHRINK_STOP, ObjectShrinker, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 
 __all__ = [
+    "SHRINK_EMPTY",
+    "SHRINK_STOP",
+    "Context",
     "Decision",
     "Ledger",
     "Level",
     "Monitor",
+    "ObjectShrinker",
+    "Outcome",
     "Reading",
     "Registration",
     "Shrinker",

@@ -1,6 +1,8 @@
 """The process-wide monitor behind the plain functions: `register_shrinker(name, func)` is all one needs.
 
-Knows: one Monitor. Threads: any.
+Knows: one Monitor, and how many use it. Must not know: what a shrinker is.
+Threads: any, the monitor's own included: a callback may register and unregister. No lock is held while the
+monitor is started or stopped, since both may wait for a callback.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ import threading
 from collections.abc import Callable
 
 from cacheserver.pressure.monitor import Monitor
-from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker
+from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 
-_lock = threading.RLock()  # reentrant: starting makes the first tick, and its callbacks may come back here
+_lock = threading.Lock()
 _monitor: Monitor | None = None
-_users = 0
+_users: set[Registration] = set()
+_running = False  # as the one who starts and stops it sees it
+_settling = False  # somebody is starting or stopping it
 
 
 def default_monitor() -> Monitor:
@@ -27,10 +32,10 @@ def default_monitor() -> Monitor:
 
 def register_shrinker(
     name: str,
-    func: RequestMemory | Shrinker,
+    func: RequestMemory | Shrinker | ObjectShrinker,
     *,
-    count: Callable[[], int] | None = None,
-    cost: float = DEFAULT_COST,
+    count: Callable[..., int] | None = None,
+    cost: float | None = None,
     grant: Callable[[int], None] | None = None,
     ledger: Callable[[], tuple[int, int]] | None = None,
     monitor: Monitor | None = None,
@@ -39,27 +44,60 @@ def register_shrinker(
 
     The other arguments are those of `Monitor.register_shrinker`.
     """
-    global _users
     if monitor is not None:
         return monitor.register_shrinker(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
     shared = default_monitor()
+    handle = shared.register_shrinker(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
     with _lock:
-        handle = shared.register_shrinker(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
-        _users += 1
-        if _users == 1:
-            shared.start()
+        _users.add(handle)
+    try:
+        _settle(shared)
+    except BaseException:  # no thread to be had: nobody would ever call it
+        unregister_shrinker(handle)
+        raise
     return handle
 
 
 def unregister_shrinker(handle: Registration, monitor: Monitor | None = None) -> None:
-    """Undo `register_shrinker`, with the same `monitor`. ValueError when it is not registered there."""
-    global _users
+    """Undo `register_shrinker`, with the same `monitor`. ValueError when it is not registered there.
+
+    When this returns none of its callbacks runs or will run (from inside one: after it). It waits for a
+    running callback: hold no lock that one may want.
+    """
     if monitor is not None:
         monitor.unregister_shrinker(handle)
         return
     shared = default_monitor()
     shared.unregister_shrinker(handle)
     with _lock:
-        _users -= 1
-        if _users == 0:
-            shared.stop()
+        _users.discard(handle)
+    _settle(shared)
+
+
+def _settle(shared: Monitor) -> None:
+    """Have the monitor run exactly while there are users.
+
+    One thread at a time starts and stops; who comes meanwhile (a callback of the first tick, for one) leaves
+    it to that thread.
+    """
+    global _running, _settling
+    with _lock:
+        if _settling:
+            return
+        _settling = True
+    while True:
+        with _lock:
+            wanted = bool(_users)
+            if wanted == _running:
+                _settling = False
+                return
+            _running = wanted
+        try:
+            if wanted:
+                shared.start()
+            else:
+                shared.stop()
+        except BaseException:
+            with _lock:
+                _running, _settling = not wanted, False
+            raise

@@ -2,9 +2,9 @@
 
 Knows: when to look, and whom to ask. Must not know: the law (policy), a file format (sources), what a
 shrinker frees.
-Threads: `tick` runs in one thread at a time; `status`, `register_shrinker`,
+Threads: `tick` and `request` run in one thread at a time; they, `status`, `register_shrinker`,
 `unregister_shrinker`, `start`, `stop` may be called from any thread. All callbacks run in the thread that
-ticks.
+ticks or requests.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from cacheserver.pressure.outbox import Outbox
 from cacheserver.pressure.policy import (
+    GROW_HOLD,
     TICK_MIN,
     UNBOUNDED,
     Decision,
@@ -31,7 +32,9 @@ from cacheserver.pressure.policy import (
     rested,
     unchanged,
 )
-from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker, ShrinkerSet
+from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.sharing import Outcome, ShrinkerSet
+from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 
 log = logging.getLogger("cacheserver.pressure")
@@ -76,6 +79,12 @@ class _Tally:
     def __init__(self) -> None:
         self.requests = self.asked = self.freed = 0
 
+    def add(self, outcome: Outcome) -> None:
+        if outcome.asked:
+            self.requests += 1
+            self.asked += outcome.asked
+            self.freed += outcome.freed
+
 
 class Monitor:
     """Watches the host's memory and keeps its shrinkers inside what is left.
@@ -114,24 +123,24 @@ class Monitor:
     def register_shrinker(
         self,
         name: str,
-        func: RequestMemory | Shrinker,
+        func: RequestMemory | Shrinker | ObjectShrinker,
         *,
-        count: Callable[[], int] | None = None,
-        cost: float = DEFAULT_COST,
+        count: Callable[..., int] | None = None,
+        cost: float | None = None,
         grant: Callable[[int], None] | None = None,
         ledger: Callable[[], tuple[int, int]] | None = None,
     ) -> Registration:
-        """Register `func(target, hard) -> freed` (bytes), or an object with `request_memory(target, hard)`.
+        """Register `func(target, hard) -> freed` (bytes), or an object with the methods of `Shrinker` or of
+        `ObjectShrinker`.
 
-        `count()`: bytes it could free; `cost`: what an object costs to make again, > 0; `grant(nbytes)`:
-        called with the bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes,
-        bytes taken but not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad
-        cost, TypeError for what cannot be called.
+        `name` is a label for the log and need not be unique. `count()`: bytes it could free (given the
+        request's Context as `context` where both it and `request_memory` have such a parameter); `cost`: what
+        an object costs to make again, > 0 (None: the object's `seeks`, or 2); `grant(nbytes)`: called with
+        the bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes, bytes taken but
+        not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad number, TypeError
+        for what cannot be called.
         """
-        call = func.request_memory if isinstance(func, Shrinker) else func
-        if not callable(call):
-            raise TypeError(f"shrinker {name!r}: neither callable nor with a request_memory method")
-        registration = Registration(name, call, count=count, cost=cost, grant=grant, ledger=ledger)
+        registration = Registration(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
         self._shrinkers.add(registration)
         self._full_at = -1e9  # the next tick judges anew and tells it what it may take
         return registration
@@ -144,6 +153,39 @@ class Monitor:
         self._shrinkers.remove(handle)
         with self._ticking:
             pass
+
+    def request(
+        self,
+        target: int,
+        hard: bool,
+        *,
+        nodes: frozenset[int] | None = None,
+        group: str | None = None,
+        may_block: bool = True,
+    ) -> Outcome:
+        """Have the shrinkers free `target` bytes, whatever the readings say: for those who know of pressure
+        by other means. Returns the bytes asked and freed. Hard: no growth for GROW_HOLD seconds either.
+
+        `nodes`, `group`: only there, and only shrinkers that heed it. From any thread; the callbacks run in
+        it. `may_block` false: from one that cannot wait, since it holds a lock that a callback may want; only
+        shrinkers that are given a Context are asked, and nobody when a tick is running. ValueError for a
+        target below 0 or an empty set of nodes.
+        """
+        if target < 0:
+            raise ValueError(f"target must be a number of bytes, not {target}")
+        if not self._ticking.acquire(blocking=may_block):
+            return Outcome(0, 0)
+        try:
+            if hard:
+                self._state = self._state._replace(hold_until=self._clock() + GROW_HOLD)
+                if may_block:
+                    self._shrinkers.grant(0)
+            outcome = self._shrinkers.ask(target, hard, nodes, group, may_block)
+            (self._hard if hard else self._soft).add(outcome)
+            self._full_at = -1e9  # the next tick measures what that has changed, and grants anew
+            return outcome
+        finally:
+            self._ticking.release()
 
     # -- one tick --
 
@@ -235,11 +277,9 @@ class Monitor:
 
     def _request(self, decision: Decision, tally: _Tally) -> int:
         outcome = self._shrinkers.ask(decision.target, decision.hard)
+        tally.add(outcome)
         if not outcome.asked:
             return 0
-        tally.requests += 1
-        tally.asked += outcome.asked
-        tally.freed += outcome.freed
         log.debug(
             "%s request: asked %d, freed %d, headroom %d of reserve %d at %s",
             "hard" if decision.hard else "soft", outcome.asked, outcome.freed,

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cacheserver.pressure.shrinker import Registration, ShrinkerSet, split
+from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.sharing import ShrinkerSet
 
 MIB = 1 << 20
 
@@ -33,17 +32,6 @@ def register(
     registration = Registration("x", func, count=lambda: size, **more)  # type: ignore[arg-type]
     shrinkers.add(registration)
     return registration
-
-
-@given(
-    st.integers(0, 10**12),
-    st.lists(st.tuples(st.floats(0, 1e15), st.integers(0, 10**12)), max_size=6),
-)
-def test_shares_add_up_and_stay_under_their_caps(target: int, members: list[tuple[float, int]]) -> None:
-    caps = [cap for _, cap in members]
-    shares = split(target, [weight for weight, _ in members], caps)
-    assert sum(shares) == min(target, sum(caps))
-    assert all(0 <= share <= cap for share, cap in zip(shares, caps, strict=True))
 
 
 def test_the_split_is_by_size_over_cost() -> None:
