@@ -3,14 +3,26 @@
     from cacheserver.pressure import register_shrinker
     register_shrinker("my cache", lambda target, hard: my_cache.free(target))
 
+    from cacheserver.pressure import Level, subscribe
+    subscribe(Level.MEDIUM, lambda level: print("pressure is", level.name))
+
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
 
-from cacheserver.pressure.default import default_monitor, register_shrinker, unregister_shrinker
+from cacheserver.pressure.default import (
+    default_monitor,
+    register_shrinker,
+    subscribe,
+    unregister_shrinker,
+    unsubscribe,
+)
+from cacheserver.pressure.levels import Subscription
 from cacheserver.pressure.monitor import Monitor, Status
 from cacheserver.pressure.policy import Decision, Ledger, Level, State, decide
+from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.shrinker import Registration, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
+from cacheserver.pressure.tally import ShrinkerStatus
 
 __all__ = [
     "Decision",
@@ -18,15 +30,20 @@ __all__ = [
     "Level",
     "Monitor",
     "Reading",
+    "Recorder",
     "Registration",
     "Shrinker",
+    "ShrinkerStatus",
     "Source",
     "State",
     "Status",
+    "Subscription",
     "Watch",
     "decide",
     "default_monitor",
     "detect",
     "register_shrinker",
+    "subscribe",
     "unregister_shrinker",
+    "unsubscribe",
 ]

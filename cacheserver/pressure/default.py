@@ -8,7 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from cacheserver.pressure.levels import OnLevel, Subscription
 from cacheserver.pressure.monitor import Monitor
+from cacheserver.pressure.policy import Level
 from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker
 
 _lock = threading.RLock()  # reentrant: starting makes the first tick, and its callbacks may come back here
@@ -35,7 +37,7 @@ def register_shrinker(
     ledger: Callable[[], tuple[int, int]] | None = None,
     monitor: Monitor | None = None,
 ) -> Registration:
-    """Register with `monitor`, or with the process-wide one, which runs as long as it has shrinkers.
+    """Register with `monitor`, or with the process-wide one, which runs as long as it has users.
 
     The other arguments are those of `Monitor.register_shrinker`.
     """
@@ -59,6 +61,37 @@ def unregister_shrinker(handle: Registration, monitor: Monitor | None = None) ->
         return
     shared = default_monitor()
     shared.unregister_shrinker(handle)
+    with _lock:
+        _users -= 1
+        if _users == 0:
+            shared.stop()
+
+
+def subscribe(level: Level, callback: OnLevel, *, monitor: Monitor | None = None) -> Subscription:
+    """Subscribe with `monitor`, or with the process-wide one, which runs as long as it has users.
+
+    The other arguments are those of `Monitor.subscribe`.
+    """
+    global _users
+    if monitor is not None:
+        return monitor.subscribe(level, callback)
+    shared = default_monitor()
+    with _lock:
+        handle = shared.subscribe(level, callback)
+        _users += 1
+        if _users == 1:
+            shared.start()
+    return handle
+
+
+def unsubscribe(handle: Subscription, monitor: Monitor | None = None) -> None:
+    """Undo `subscribe`, with the same `monitor`. ValueError when it is not in force there."""
+    global _users
+    if monitor is not None:
+        monitor.unsubscribe(handle)
+        return
+    shared = default_monitor()
+    shared.unsubscribe(handle)
     with _lock:
         _users -= 1
         if _users == 0:

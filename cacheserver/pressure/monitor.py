@@ -2,9 +2,9 @@
 
 Knows: when to look, and whom to ask. Must not know: the law (policy), a file format (sources), what a
 shrinker frees.
-Threads: `tick` runs in one thread at a time; `status`, `register_shrinker`,
-`unregister_shrinker`, `start`, `stop` may be called from any thread. All callbacks run in the thread that
-ticks.
+Threads: `tick` runs in one thread at a time; `status`, `shrinkers`, `register_shrinker`,
+`unregister_shrinker`, `subscribe`, `unsubscribe`, `start`, `stop` may be called from any thread. All
+callbacks run in the thread that ticks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cacheserver.pressure.announce import Announcer
+from cacheserver.pressure.levels import Levels, OnLevel, Subscription
 from cacheserver.pressure.outbox import Outbox
 from cacheserver.pressure.policy import (
     TICK_MIN,
@@ -31,8 +33,10 @@ from cacheserver.pressure.policy import (
     rested,
     unchanged,
 )
+from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker, ShrinkerSet
 from cacheserver.pressure.source import Reading, Source, Watch, detect
+from cacheserver.pressure.tally import Request, ShrinkerStatus, Tally
 
 log = logging.getLogger("cacheserver.pressure")
 
@@ -41,16 +45,17 @@ FULL_SECONDS = 0.1
 WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
+COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
 FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
 LOG_WAIT = 1.0  # seconds that stop() waits at most for the last lines to be written
-LOG_SECONDS = 10.0  # a line about the same level at most this often; a full cache touches its reserve all day
+LOG_SECONDS = 10.0  # a line about failures at most this often
 # the thread's priority where the system allows it: it must run while neighbours burn the processors
 NICE = -10
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the monitor knows and has done. Sizes in bytes, counters since the start."""
+    """What the monitor knows and has done. Sizes in bytes, times in seconds, counters since the start."""
 
     level: Level
     headroom: int
@@ -66,15 +71,12 @@ class Status:
     bytes_released_soft: int  # released within the request; what a soft request deferred is not in it
     bytes_released_hard: int
     ticks: int
-
-
-class _Tally:
-    """Requests of one kind."""
-
-    __slots__ = ("asked", "freed", "requests")
-
-    def __init__(self) -> None:
-        self.requests = self.asked = self.freed = 0
+    seconds_soft: float  # until the shrinkers had answered, all requests together
+    seconds_hard: float
+    longest_soft: float  # and the longest of them
+    longest_hard: float
+    shrunk_at: float | None  # when the last request was answered, by the monitor's clock
+    cpu: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
 
 
 class Monitor:
@@ -88,7 +90,7 @@ class Monitor:
     ) -> None:
         self._sources = list(detect() if sources is None else sources)
         self._clock = clock
-        self._shrinkers = ShrinkerSet()
+        self._shrinkers = ShrinkerSet(clock)
         self._ticking = threading.RLock()  # reentrant: a callback may register, unregister or ask for a tick
         self._state = State()
         self._decision = UNBOUNDED
@@ -96,11 +98,16 @@ class Monitor:
         self._binding: tuple[Source, Reading] | None = None
         self._full_at = -1e9
         self._rested_at = 0.0  # when the last tick found nothing changed; 0.0: that has been told
-        self._soft, self._hard = _Tally(), _Tally()
+        self._soft, self._hard = Tally(), Tally()
+        self._shrunk_at: float | None = None
+        self._levels = Levels()
+        self._announcer = Announcer()
+        self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
+        self._cpu = 0.0
+        self._cpu_seen = (0, 0.0)  # thread and its CPU time at the end of the last tick
+        self._counted_at = -1e9
         self._stalled = False
-        self._said: dict[Level, float] = {}
-        self._level_said = Level.NONE
         self._failed_at = -1e9
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -145,6 +152,35 @@ class Monitor:
         with self._ticking:
             pass
 
+    # -- levels --
+
+    def subscribe(self, level: Level, callback: OnLevel) -> Subscription:
+        """Have `callback(level)` called when the pressure reaches `level` (LOW, MEDIUM or CRITICAL), at each
+        change above it, and once when it has fallen below, which the argument then is.
+
+        A rise is told at the end of the tick that sees it, after the requests to shrinkers; a fall once two
+        seconds have passed without the higher level. Where there is pressure already, the next tick tells.
+        The callback comes from the monitor's thread and holds it up: it should be brief. One that raises
+        three times in a row is left out. Returns the handle for `unsubscribe`. ValueError for Level.NONE,
+        TypeError for what cannot be called.
+        """
+        if not level > Level.NONE:
+            raise ValueError("subscribe to Level.LOW, MEDIUM or CRITICAL; its end is told, too")
+        if not callable(callback):
+            raise TypeError(f"{callback!r} cannot be called")
+        subscription = Subscription(Level(level), callback)
+        self._levels.add(subscription)
+        return subscription
+
+    def unsubscribe(self, handle: Subscription) -> None:
+        """Forget a subscription. When this returns its callback neither runs nor will (inside it: after it).
+
+        It waits for a running tick: hold no lock that a callback may want. ValueError when not subscribed.
+        """
+        self._levels.remove(handle)
+        with self._ticking:
+            pass
+
     # -- one tick --
 
     def tick(self, now: float) -> Decision:
@@ -152,7 +188,7 @@ class Monitor:
         with self._ticking:
             self._ticks += 1
             last = self._decision
-            decision = self._quiet(now) or self._full(now)
+            decision = seen = self._quiet(now) or self._full(now)
             if decision.hard and decision.target > 0:
                 decision = self._shrink_hard(decision)
             if decision.target > 0 and not decision.hard:
@@ -160,7 +196,8 @@ class Monitor:
             self._decision = decision
             if decision is not last:  # else it stands, untouched or nothing
                 self._shrinkers.grant(decision.allowance)
-            self._announce(decision, now)
+            self._tell(seen, now)
+            self._keep_books(now)
             return decision
 
     def _quiet(self, now: float) -> Decision | None:
@@ -214,8 +251,11 @@ class Monitor:
             for reading in found:
                 owner[reading.name] = source
         self._ledger = self._shrinkers.ledger()
-        decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
-        self._stalled = False
+        stalled, self._stalled = self._stalled, False
+        decision, self._state = decide(readings, self._ledger, now, self._state, stalled)
+        if recorder := self.recorder:
+            recorder.look(now, readings, self._ledger, stalled, decision)
+        self._announcer.look(decision.headroom)
         self._full_at = now
         binding = next((one for one in readings if one.name == decision.binding), None)
         self._binding = (owner[binding.name], binding) if binding else None
@@ -233,19 +273,41 @@ class Monitor:
                 break
         return decision._replace(allowance=0)
 
-    def _request(self, decision: Decision, tally: _Tally) -> int:
+    def _request(self, decision: Decision, tally: Tally) -> int:
+        began = self._clock()
         outcome = self._shrinkers.ask(decision.target, decision.hard)
         if not outcome.asked:
             return 0
-        tally.requests += 1
-        tally.asked += outcome.asked
-        tally.freed += outcome.freed
-        log.debug(
-            "%s request: asked %d, freed %d, headroom %d of reserve %d at %s",
-            "hard" if decision.hard else "soft", outcome.asked, outcome.freed,
-            decision.headroom, decision.reserve, decision.binding,
+        ended = self._shrunk_at = self._clock()
+        tally.add(outcome.asked, outcome.freed, ended - began)
+        if recorder := self.recorder:
+            recorder.act(outcome.asked, outcome.freed)
+        request = Request(
+            decision.hard, decision.level, outcome.asked, outcome.freed, tuple(self._shrinkers.gave.items()),
+            decision.headroom, decision.reserve, decision.binding, ended - began,
         )  # fmt: skip
+        self._announcer.request(request, ended)
         return outcome.freed
+
+    def _tell(self, decision: Decision, now: float) -> None:
+        """Tell the log and the subscribers; `decision`: the first of the tick, before anything was done."""
+        level = self._levels.see(decision.level, now)
+        self._announcer.level(level, decision, now)
+        self._announcer.sum_up(now)
+        self._levels.tell()
+
+    def _keep_books(self, now: float) -> None:
+        """What only those want to know who look at the figures."""
+        if now - self._counted_at >= COUNT_SECONDS:
+            self._counted_at = now
+            self._shrinkers.count()
+        if (thread := threading.get_ident()) != threading.main_thread().ident:
+            cpu = time.thread_time()
+            if thread == self._cpu_seen[0]:
+                self._cpu += cpu - self._cpu_seen[1]
+            self._cpu_seen = thread, cpu
+
+    # -- what has been done --
 
     def status(self) -> Status:
         """A consistent picture of the last decision; the counters are exact once the tick has ended."""
@@ -253,21 +315,12 @@ class Monitor:
         return Status(
             last.level, last.headroom, last.reserve, last.ceiling, last.limit, last.usage, last.binding,
             soft.requests, hard.requests, soft.asked, hard.asked, soft.freed, hard.freed, self._ticks,
+            soft.seconds, hard.seconds, soft.longest, hard.longest, self._shrunk_at, self._cpu,
         )  # fmt: skip
 
-    def _announce(self, decision: Decision, now: float) -> None:
-        """One line when the level changes, unless the same level was announced a moment ago."""
-        level = decision.level
-        if level is self._level_said or now - self._said.get(level, -1e9) < LOG_SECONDS:
-            return
-        self._said[level] = now
-        log.log(
-            logging.WARNING if level is Level.CRITICAL else logging.INFO,
-            "memory pressure %s (was %s): headroom %d bytes, reserve %d, limit %d at %s",
-            level.name, self._level_said.name,
-            decision.headroom, decision.reserve, decision.limit, decision.binding,
-        )  # fmt: skip
-        self._level_said = level
+    def shrinkers(self) -> list[ShrinkerStatus]:
+        """What each shrinker has been asked for and has given, in the order in which they registered."""
+        return self._shrinkers.status()
 
     def _complain(self, now: float, what: str) -> None:
         if now - self._failed_at >= LOG_SECONDS:

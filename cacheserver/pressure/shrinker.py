@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from cacheserver.pressure.policy import MIB, Ledger
+from cacheserver.pressure.tally import ShrinkerStatus, Tally
 
 log = logging.getLogger("cacheserver.pressure")
 
@@ -67,6 +69,8 @@ class Registration:
         self.carried = 0  # bytes it stayed short of
         self.strikes = 0
         self.enabled = True
+        self.soft, self.hard = Tally(), Tally()
+        self.can_free = 0  # bytes, as it last said
         self._counted = -1
         self._futile = self._skips = 0
 
@@ -84,7 +88,8 @@ class Registration:
         if self.count is None:
             return unknown
         try:
-            return max(0, int(self.count()))
+            self.can_free = max(0, int(self.count()))
+            return self.can_free
         except BaseException as error:
             self.strike(f"count raised {error!r}")
             return 0
@@ -190,7 +195,9 @@ class ShrinkerSet:
     time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.gave: dict[str, int] = {}  # what each freed of the last target
         self._lock = threading.Lock()
         self._all: tuple[Registration, ...] = ()  # replaced, never changed: readers need no lock
 
@@ -230,6 +237,7 @@ class ShrinkerSet:
         missing is offered again to those that gave their full share, the last time without regard to cost.
         """
         candidates = [one for one in self._all if one.enabled]
+        self.gave = {}
         asked = freed = 0
         for attempt in range(PASSES if hard else 1):
             left = target - freed
@@ -244,7 +252,10 @@ class ShrinkerSet:
                 if share <= 0:
                     continue
                 asked += share
+                began = self._clock()
                 got = one.call(share, hard)
+                (one.hard if hard else one.soft).add(share, got, self._clock() - began)
+                self.gave[one.name] = self.gave.get(one.name, 0) + got
                 one.carried = min(max(0, share - got), CARRY_MAX * can)
                 freed += got
                 if got < share or not one.enabled:
@@ -253,6 +264,24 @@ class ShrinkerSet:
                     break
             candidates = [one for one in candidates if one not in gone]
         return Outcome(asked, freed)
+
+    def count(self) -> None:
+        """Ask everyone what it could free, for `status`."""
+        for one in self._all:
+            if one.enabled:
+                one.freeable(0)
+
+    def status(self) -> list[ShrinkerStatus]:
+        """What each has been asked for and has given. Any thread."""
+        return [
+            ShrinkerStatus(
+                one.name, one.enabled, one.can_free, one.cost, one.carried, one.strikes,
+                one.soft.requests, one.hard.requests, one.soft.asked, one.hard.asked,
+                one.soft.freed, one.hard.freed, one.soft.last, one.hard.last,
+                one.soft.longest, one.hard.longest,
+            )
+            for one in self._all
+        ]  # fmt: skip
 
     @staticmethod
     def _shares(candidates: list[Registration], able: list[int], target: int, fair: bool) -> list[int]:
