@@ -4,6 +4,7 @@ import pytest
 
 from cacheserver import PROTOCOL_VERSION, __version__
 from cacheserver.commands import Commands
+from cacheserver.pressure import ShrinkerStatus
 from cacheserver.reports import seconds_text
 from tests.unit.fake_server import FakeServer, Part, fields
 
@@ -87,7 +88,39 @@ def test_stats_tells_what_the_monitor_does(commands: Commands) -> None:
         "pressure_bytes_asked_hard": "20",
         "pressure_bytes_released_soft": "8",
         "pressure_bytes_released_hard": "19",
+        "pressure_ticks": "77",
+        "pressure_shrink_us_soft": "500000",
+        "pressure_shrink_us_hard": "1234",
+        "pressure_longest_shrink_us_soft": "250000",
+        "pressure_longest_shrink_us_hard": "11",
+        "pressure_cpu_us": "1500000",
+        "pressure_time_since_shrink": "60",
     }
+
+
+def test_the_last_shrink_is_told_as_the_time_since(commands: Commands, server: FakeServer) -> None:
+    server.status.shrunk_at = 150.5
+    assert fields(commands(b"stats"))["pressure_time_since_shrink"] == "10"
+
+
+def test_stats_shrinkers_has_a_block_for_each_in_the_order_they_came(
+    commands: Commands, server: FakeServer
+) -> None:
+    assert fields(commands(b"stats shrinkers")) == {}
+    server.shrinkers = [
+        ShrinkerStatus("my cache\r\n", True, 5, 2, 1, 2, 3, 4, 30, 40, 31, 41, 0.5, 0.25, 0.75, 1.0),
+        ShrinkerStatus("other", False, 0, 2.5, 0, 3, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0),
+    ]
+    found = fields(commands(b"stats shrinkers"))
+    names = """
+        name enabled cost count carried strikes requests_soft requests_hard bytes_asked_soft bytes_asked_hard
+        bytes_freed_soft bytes_freed_hard last_us_soft last_us_hard longest_us_soft longest_us_hard
+    """.split()
+    assert list(found) == [f"{number}:{name}" for number in (1, 2) for name in names]
+    assert [found[f"1:{name}"] for name in names] == (
+        "my:cache yes 2 5 1 2 3 4 30 40 31 41 500000 250000 750000 1000000".split()
+    )
+    assert [found[f"2:{name}"] for name in names[:3]] == ["other", "no", "2.5"]
 
 
 @pytest.mark.parametrize(

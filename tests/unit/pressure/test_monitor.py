@@ -155,6 +155,77 @@ def test_level_changes_are_logged_and_a_trickle_at_the_edge_is_not(
     assert "memory pressure CRITICAL" in caplog.text or "memory pressure NONE" in caplog.text
 
 
+def test_each_request_is_counted_and_timed_for_the_whole_and_for_each_shrinker(bench: Make) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+
+    def slow(target: int, hard: bool) -> int:
+        b.now += 0.004 if hard else 0.001
+        return 0
+
+    b.monitor.register_shrinker("slow", slow, count=lambda: 7 * MIB, cost=8)
+    b.monitor.register_shrinker("bad", lambda target, hard: -1, count=lambda: MIB)
+    b.fill()
+    assert b.monitor.status().shrunk_at is None
+    for _ in range(40):  # until soft requests ask for so much that each gets a share
+        b.source.others += MIB // 2
+        b.step(0.1, grow=False)
+    soft, soft_end = b.monitor.status(), b.now
+    b.source.others += 14 * MIB
+    b.step(0.005, grow=False)
+    status, (cache, late, bad) = b.monitor.status(), b.monitor.shrinkers()
+    assert soft.shrinks_soft > 0
+    assert soft.shrinks_hard == 0
+    assert status.shrinks_hard > 0
+    assert [each.name for each in (cache, late, bad)] == ["cache", "slow", "bad"]
+    assert (late.count, late.cost, late.enabled, bad.enabled) == (7 * MIB, 8, True, False)
+    assert late.carried > 0
+    assert bad.strikes == 3
+    for kind in ("soft", "hard"):
+        asked = [getattr(each, f"bytes_asked_{kind}") for each in (cache, late, bad)]
+        freed = [getattr(each, f"bytes_freed_{kind}") for each in (cache, late, bad)]
+        assert sum(asked) == getattr(status, f"bytes_asked_{kind}")
+        assert sum(freed) == freed[0] == getattr(status, f"bytes_released_{kind}")
+        assert min(asked[:2]) > 0
+    assert (late.last_soft, late.longest_hard) == pytest.approx((0.001, 0.004))
+    assert status.seconds_soft == pytest.approx(0.001 * late.requests_soft)
+    assert status.seconds_hard == pytest.approx(0.004 * late.requests_hard)
+    assert 0.004 <= status.longest_hard < 0.02
+    assert status.shrunk_at is not None
+    assert soft_end < status.shrunk_at <= b.now
+
+
+def test_the_processor_time_of_the_monitors_thread_is_counted_and_no_other() -> None:
+    busy, monitor = threading.Event(), Monitor([HandSource(256 * MIB)])
+
+    def burn(nbytes: int) -> None:
+        if threading.current_thread() is not threading.main_thread() and not busy.is_set():
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+            busy.set()
+
+    for now in range(3):
+        monitor.tick(float(now))
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+    assert monitor.status().cpu == 0
+    monitor.start()
+    try:
+        end = time.monotonic() + 5
+        while monitor.status().ticks < 6 and time.monotonic() < end:
+            time.sleep(0.01)
+        handle = monitor.register_shrinker("x", lambda t, h: 0, grant=burn)
+        assert busy.wait(5)
+        end = time.monotonic() + 5
+        while monitor.status().cpu < 0.05 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert 0.05 <= monitor.status().cpu < 2
+        monitor.unregister_shrinker(handle)
+    finally:
+        monitor.stop()
+
+
 def test_writing_to_wake_fd_makes_the_running_monitor_tick_at_once() -> None:
     ticked = threading.Event()
     source = HandSource(16 * GIB)  # far from its bound: the next tick is 250 ms away
