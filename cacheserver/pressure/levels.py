@@ -64,7 +64,7 @@ class Levels:
 
     def __init__(self) -> None:
         self.level = Level.NONE  # the highest of the last FALL_SECONDS
-        self._seen = dict.fromkeys(Level, -1e9)  # when each was last seen
+        self._seen = [-1e9] * len(Level)  # when each was last seen
         self._lock = threading.Lock()
         self._all: tuple[Subscription, ...] = ()  # replaced, never changed: readers need no lock
 
@@ -84,7 +84,7 @@ class Levels:
         """Take note of the level at `now` (seconds); returns the steadied one."""
         self._seen[level] = now
         if level < self.level:
-            level = max(one for one, at in self._seen.items() if now - at < FALL_SECONDS)
+            level = max(one for one in Level if now - self._seen[one] < FALL_SECONDS)
         self.level = level
         return level
 

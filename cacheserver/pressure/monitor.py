@@ -45,6 +45,7 @@ FULL_SECONDS = 0.1
 WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
+BOOKS_SECONDS = 1.0  # how often what has happened is summed up
 COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
 FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
 LOG_WAIT = 1.0  # seconds that stop() waits at most for the last lines to be written
@@ -105,8 +106,8 @@ class Monitor:
         self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
         self._cpu = 0.0
-        self._cpu_seen = (0, 0.0)  # thread and its CPU time at the end of the last tick
-        self._counted_at = -1e9
+        self._cpu_seen = (0, 0.0)  # thread and its CPU time when the books were last kept
+        self._books_due = self._counted_at = -1e9
         self._stalled = False
         self._failed_at = -1e9
         self._stop = threading.Event()
@@ -196,8 +197,8 @@ class Monitor:
             self._decision = decision
             if decision is not last:  # else it stands, untouched or nothing
                 self._shrinkers.grant(decision.allowance)
-            self._tell(seen, now)
-            self._keep_books(now)
+            if seen.level or self._levels.level or now >= self._books_due:
+                self._tell(seen, now)
             return decision
 
     def _quiet(self, now: float) -> Decision | None:
@@ -293,8 +294,11 @@ class Monitor:
         """Tell the log and the subscribers; `decision`: the first of the tick, before anything was done."""
         level = self._levels.see(decision.level, now)
         self._announcer.level(level, decision, now)
-        self._announcer.sum_up(now)
         self._levels.tell()
+        if now >= self._books_due:
+            self._books_due = now + BOOKS_SECONDS
+            self._announcer.sum_up(now)
+            self._keep_books(now)
 
     def _keep_books(self, now: float) -> None:
         """What only those want to know who look at the figures."""

@@ -112,15 +112,31 @@ def test_stats_shrinkers_has_a_block_for_each_in_the_order_they_came(
         ShrinkerStatus("other", False, 0, 2.5, 0, 3, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0),
     ]
     found = fields(commands(b"stats shrinkers"))
-    names = """
-        name enabled cost count carried strikes requests_soft requests_hard bytes_asked_soft bytes_asked_hard
-        bytes_freed_soft bytes_freed_hard last_us_soft last_us_hard longest_us_soft longest_us_hard
-    """.split()
-    assert list(found) == [f"{number}:{name}" for number in (1, 2) for name in names]
-    assert [found[f"1:{name}"] for name in names] == (
-        "my:cache yes 2 5 1 2 3 4 30 40 31 41 500000 250000 750000 1000000".split()
-    )
-    assert [found[f"2:{name}"] for name in names[:3]] == ["other", "no", "2.5"]
+    assert [f"{name} {value}" for name, value in found.items()][: len(FIRST)] == FIRST
+    assert [name.removeprefix("2:") for name in found][len(FIRST) :] == [
+        line.split()[0].removeprefix("1:") for line in FIRST
+    ]
+    assert [found[f"2:{name}"] for name in ("name", "enabled", "cost")] == ["other", "no", "2.5"]
+
+
+FIRST = [
+    "1:name my:cache",
+    "1:enabled yes",
+    "1:cost 2",
+    "1:count 5",
+    "1:carried 1",
+    "1:strikes 2",
+    "1:requests_soft 3",
+    "1:requests_hard 4",
+    "1:bytes_asked_soft 30",
+    "1:bytes_asked_hard 40",
+    "1:bytes_freed_soft 31",
+    "1:bytes_freed_hard 41",
+    "1:last_us_soft 500000",
+    "1:last_us_hard 250000",
+    "1:longest_us_soft 750000",
+    "1:longest_us_hard 1000000",
+]
 
 
 @pytest.mark.parametrize(
