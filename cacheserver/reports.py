@@ -31,7 +31,7 @@ STATUS_TIMES = {
     "shrink_us_hard": "seconds_hard",
     "longest_shrink_us_soft": "longest_soft",
     "longest_shrink_us_hard": "longest_hard",
-    "cpu_us": "cpu",
+    "cpu_us": "cpu_seconds",
 }
 SHRINKER_COUNTS = (
     "count",

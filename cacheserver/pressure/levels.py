@@ -25,15 +25,18 @@ FALL_SECONDS = 2.0  # one window of the PSI triggers that any process may have
 STRIKES = 3  # raises in a row until a callback is left out
 
 OnLevel = Callable[[Level], object]
+Call = Callable[["Subscription", Callable[[Level], None], Level], None]
 
 
 class Subscription:
     """One callback's wish to be told: the handle that `subscribe` returns."""
 
     def __init__(self, level: Level, callback: OnLevel) -> None:
+        self.name = f"callback {callback!r} for pressure levels"
         self.level = level
         self.callback = callback
         self.enabled = True
+        self.hanging = False  # inside a call that was given up
         self._told = Level.NONE
         self._strikes = 0
 
@@ -52,17 +55,20 @@ class Subscription:
     def _strike(self, error: BaseException) -> None:
         self._strikes += 1
         if self._strikes == 1:
-            log.error("callback %r for pressure levels raised %r; going on", self.callback, error)
+            log.error("%s raised %r; going on", self.name, error)
         if self._strikes >= STRIKES:
             self.enabled = False
-            log.error("callback %r for pressure levels raised %d times in a row; left out from now on",
-                      self.callback, STRIKES)  # fmt: skip
+            log.error("%s raised %d times in a row; left out from now on", self.name, STRIKES)
 
 
 class Levels:
-    """The level over time, steadied, and all subscriptions to it."""
+    """The level over time, steadied, and all subscriptions to it.
 
-    def __init__(self) -> None:
+    `call(subscription, function, level)` makes a callback: with whatever watches over those that hang.
+    """
+
+    def __init__(self, call: Call = lambda _, function, level: function(level)) -> None:
+        self._call = call
         self.level = Level.NONE  # the highest of the last FALL_SECONDS
         self._seen = [-1e9] * len(Level)  # when each was last seen
         self._lock = threading.Lock()
@@ -91,5 +97,5 @@ class Levels:
     def tell(self) -> None:
         """Call back whoever does not know the level yet."""
         for one in self._all:
-            if one.enabled:
-                one.tell(self.level)
+            if one.enabled and not one.hanging:
+                self._call(one, one.tell, self.level)

@@ -72,12 +72,12 @@ class Status:
     bytes_released_soft: int  # released within the request; what a soft request deferred is not in it
     bytes_released_hard: int
     ticks: int
+    cpu_seconds: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
     seconds_soft: float  # until the shrinkers had answered, all requests together
     seconds_hard: float
     longest_soft: float  # and the longest of them
     longest_hard: float
     shrunk_at: float | None  # when the last request was answered, by the monitor's clock
-    cpu: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
 
 
 class Monitor:
@@ -105,7 +105,7 @@ class Monitor:
         self._announcer = Announcer()
         self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
-        self._cpu = 0.0
+        self._cpu_seconds = 0.0
         self._cpu_seen = (0, 0.0)  # thread and its CPU time when the books were last kept
         self._books_due = self._counted_at = -1e9
         self._stalled = False
@@ -308,7 +308,7 @@ class Monitor:
         if (thread := threading.get_ident()) != threading.main_thread().ident:
             cpu = time.thread_time()
             if thread == self._cpu_seen[0]:
-                self._cpu += cpu - self._cpu_seen[1]
+                self._cpu_seconds += cpu - self._cpu_seen[1]
             self._cpu_seen = thread, cpu
 
     # -- what has been done --
@@ -319,7 +319,8 @@ class Monitor:
         return Status(
             last.level, last.headroom, last.reserve, last.ceiling, last.limit, last.usage, last.binding,
             soft.requests, hard.requests, soft.asked, hard.asked, soft.freed, hard.freed, self._ticks,
-            soft.seconds, hard.seconds, soft.longest, hard.longest, self._shrunk_at, self._cpu,
+            self._cpu_seconds,
+            soft.seconds, hard.seconds, soft.longest, hard.longest, self._shrunk_at,
         )  # fmt: skip
 
     def shrinkers(self) -> list[ShrinkerStatus]:

@@ -110,7 +110,7 @@ class FakeServer:
             longest_soft=0.25,
             longest_hard=0.000011,
             shrunk_at=None,
-            cpu=1.5,
+            cpu_seconds=1.5,
         )
         self.shrinkers: list[Any] = []
         self.monitor = SimpleNamespace(status=lambda: self.status, shrinkers=lambda: self.shrinkers)
