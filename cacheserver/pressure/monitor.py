@@ -34,7 +34,14 @@ from cacheserver.pressure.policy import (
     unchanged,
 )
 from cacheserver.pressure.record import Recorder
-from cacheserver.pressure.shrinker import DEFAULT_COST, Registration, RequestMemory, Shrinker, ShrinkerSet
+from cacheserver.pressure.shrinker import (
+    DEFAULT_COST,
+    Outcome,
+    Registration,
+    RequestMemory,
+    Shrinker,
+    ShrinkerSet,
+)
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 from cacheserver.pressure.tally import Request, ShrinkerStatus, Tally
 
@@ -193,7 +200,7 @@ class Monitor:
             if decision.hard and decision.target > 0:
                 decision = self._shrink_hard(decision)
             if decision.target > 0 and not decision.hard:
-                self._request(decision, self._soft)
+                self._request(decision)
             self._decision = decision
             if decision is not last:  # else it stands, untouched or nothing
                 self._shrinkers.grant(decision.allowance)
@@ -266,7 +273,7 @@ class Monitor:
         """Ask and look again until the deficit is gone or nothing more comes."""
         self._shrinkers.grant(0)
         for _ in range(HARD_ROUNDS):
-            if self._request(decision, self._hard) <= 0:
+            if self._request(decision) <= 0:
                 # Nothing left to give: others are the problem, and spinning would make it worse.
                 return decision._replace(tick=FUTILE_TICK)
             decision = self._full(self._clock())
@@ -274,21 +281,24 @@ class Monitor:
                 break
         return decision._replace(allowance=0)
 
-    def _request(self, decision: Decision, tally: Tally) -> int:
+    def _request(self, decision: Decision) -> int:
         began = self._clock()
         outcome = self._shrinkers.ask(decision.target, decision.hard)
-        if not outcome.asked:
-            return 0
-        ended = self._shrunk_at = self._clock()
-        tally.add(outcome.asked, outcome.freed, ended - began)
+        if outcome.asked:
+            self._book(decision, outcome, began)
+        return outcome.freed
+
+    def _book(self, decision: Decision, outcome: Outcome, began: float) -> None:
+        """Count, record and announce a request that `decision` has led to."""
+        now = self._shrunk_at = self._clock()
+        (self._hard if decision.hard else self._soft).add(outcome.asked, outcome.freed, now - began)
         if recorder := self.recorder:
             recorder.act(outcome.asked, outcome.freed)
         request = Request(
             decision.hard, decision.level, outcome.asked, outcome.freed, tuple(self._shrinkers.gave.items()),
-            decision.headroom, decision.reserve, decision.binding, ended - began,
+            decision.headroom, decision.reserve, decision.binding, now - began,
         )  # fmt: skip
-        self._announcer.request(request, ended)
-        return outcome.freed
+        self._announcer.request(request, now)
 
     def _tell(self, decision: Decision, now: float) -> None:
         """Tell the log and the subscribers; `decision`: the first of the tick, before anything was done."""

@@ -12,7 +12,7 @@ One object a line, for each time the monitor read all its bounds; sizes in bytes
     ledger    [resident, untouched] of all shrinkers together
     stalled   whether a PSI trigger had fired since the last one
     decision  what was made of that, by the names of policy.Decision; the level by its name
-    asked     what the shrinkers were then asked for in all, 0 when they were not
+    asked     what the shrinkers were asked for until the next line, 0 when they were not
     freed     and what they freed at once
     dropped   only where lines are missing before this one: how many
 
@@ -97,10 +97,10 @@ class Recorder:
             self._open = _Look(now, readings, ledger, stalled, decision)
 
     def act(self, asked: int, freed: int) -> None:
-        """Add what came of the last look, in bytes."""
+        """Add a request to the last look, in bytes."""
         with self._lock:
-            if self._open is not None:
-                self._open = self._open._replace(asked=asked, freed=freed)
+            if (look := self._open) is not None:
+                self._open = look._replace(asked=look.asked + asked, freed=look.freed + freed)
 
     def _put(self, most: int) -> None:
         """Pass the last look on, unless `most` wait already."""
