@@ -259,10 +259,10 @@ class Monitor:
             for reading in found:
                 owner[reading.name] = source
         self._ledger = self._shrinkers.ledger()
-        stalled, self._stalled = self._stalled, False
-        decision, self._state = decide(readings, self._ledger, now, self._state, stalled)
+        decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
         if recorder := self.recorder:
-            recorder.look(now, readings, self._ledger, stalled, decision)
+            recorder.look(now, readings, self._ledger, self._stalled, decision)
+        self._stalled = False
         self._announcer.look(decision.headroom)
         self._full_at = now
         binding = next((one for one in readings if one.name == decision.binding), None)
