@@ -113,7 +113,8 @@ class Monitor:
         self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
         self._cpu_seconds = 0.0
-        self._cpu_seen = (0, 0.0)  # thread and its CPU time when the books were last kept
+        # the thread that ticks, and its CPU time when the books were last kept
+        self._cpu_seen: tuple[threading.Thread | None, float] = (None, 0.0)
         self._books_due = self._counted_at = -1e9
         self._stalled = False
         self._failed_at = -1e9
@@ -315,9 +316,9 @@ class Monitor:
         if now - self._counted_at >= COUNT_SECONDS:
             self._counted_at = now
             self._shrinkers.count()
-        if (thread := threading.get_ident()) != threading.main_thread().ident:
+        if (thread := threading.current_thread()) is not threading.main_thread():
             cpu = time.thread_time()
-            if thread == self._cpu_seen[0]:
+            if thread is self._cpu_seen[0]:
                 self._cpu_seconds += cpu - self._cpu_seen[1]
             self._cpu_seen = thread, cpu
 

@@ -6,6 +6,7 @@ and may see a request half counted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cacheserver.pressure.policy import Level
@@ -46,7 +47,8 @@ class Request(NamedTuple):
     seconds: float  # until the last shrinker had answered
 
 
-class ShrinkerStatus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ShrinkerStatus:
     """One shrinker at one moment. Sizes in bytes, times in seconds, counters since it was registered."""
 
     name: str

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from cacheserver.pressure import Monitor
 from cacheserver.pressure.announce import HARD_LINES, LOG_SECONDS, SOFT_SECONDS, Announcer
 from cacheserver.pressure.policy import Level
 from cacheserver.pressure.tally import Request
-from tests.unit.pressure.conftest import Bench
+from tests.unit.pressure.conftest import Bench, HandSource
 
 MIB = 1 << 20
 Make = Callable[[int, int], Bench]
@@ -79,20 +80,28 @@ def test_soft_requests_are_a_line_each_for_debugging_and_one_a_minute_for_all(
     ]
 
 
-def test_a_ramp_is_told_in_a_handful_of_lines_that_add_up(
-    bench: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_ramp_is_told_in_a_handful_of_lines_that_add_up(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cacheserver.pressure")
-    b = bench(1024 * MIB, 27 * MIB)
-    b.fill()
-    for _ in range(400):
-        b.source.others += MIB
-        b.step(0.001, grow=False)
-    for _ in range(300):
-        b.step(0.05)
-    status = b.monitor.status()
-    assert status.shrinks_hard > 20
+    source, now = HandSource(1024 * MIB), 100.0
+    source.others, source.own = 100 * MIB, 700 * MIB
+    monitor = Monitor([source], clock=lambda: now)
+
+    def give_little(target: int, hard: bool) -> int:
+        source.own -= MIB
+        return MIB
+
+    monitor.register_shrinker("mean", give_little, count=lambda: source.own, ledger=lambda: (source.own, 0))
+    for step in range(700):
+        source.others += MIB if step < 400 else 0
+        now += 0.001 if step < 400 else 0.05
+        monitor.tick(now)
+    status = monitor.status()
+    assert status.shrinks_hard > 100
     assert len(caplog.records) <= 20
-    sums = [re.match(r"(\d+) more hard requests", line) for line in lines(caplog, logging.WARNING)]
-    single = [line for line in lines(caplog, logging.WARNING) if line.startswith("hard request")]
+    told = lines(caplog, logging.WARNING)
+    single = [line for line in told if line.startswith("hard request")]
+    sums = [
+        re.match(r"(\d+) more hard requests in 10 s: asked .*, freed ([0-9.]+) MiB", line) for line in told
+    ]
     assert len(single) + sum(int(found[1]) for found in sums if found) == status.shrinks_hard
+    assert len(single) + sum(float(found[2]) for found in sums if found) == status.bytes_released_hard / MIB
