@@ -345,13 +345,20 @@ class Config:
     core_dumps: bool = knob(
         "-r", "--enable-coredumps", default=False, help="raise the limit of the core file size"
     )
+    record: str | None = knob(
+        "--record",
+        metavar="<file>",
+        parse=values.path,
+        shown="none",
+        help="record what the memory pressure monitor sees and does, a line of JSON each time; 1 GiB at most",
+    )
     verbosity: int = knob(
         "-v",
         "--verbose",
         default=0,
         stat="verbosity",
         shown="errors and warnings only",
-        help="log more: -v changes of memory pressure, -vv each request to give memory back",
+        help="log more: -v changes of memory pressure, -vv each soft request to give memory back",
     )
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from cacheserver import PROTOCOL_VERSION, __version__, stats
 from cacheserver.desk import Job
 from cacheserver.lines import ERROR
-from cacheserver.parts import ServerParts, StatusLike
+from cacheserver.parts import ServerParts, ShrinkerLike, StatusLike
 from cacheserver.roster import roster
 
 POINTER_BITS = 8 * struct.calcsize("P")
@@ -24,7 +24,32 @@ STATUS_COUNTS = (
     "shrinks_hard",
     "bytes_asked_soft",
     "bytes_asked_hard",
+    "ticks",
 )
+STATUS_TIMES = {
+    "shrink_us_soft": "seconds_soft",
+    "shrink_us_hard": "seconds_hard",
+    "longest_shrink_us_soft": "longest_soft",
+    "longest_shrink_us_hard": "longest_hard",
+    "cpu_us": "cpu_seconds",
+}
+SHRINKER_COUNTS = (
+    "count",
+    "carried",
+    "strikes",
+    "requests_soft",
+    "requests_hard",
+    "bytes_asked_soft",
+    "bytes_asked_hard",
+    "bytes_freed_soft",
+    "bytes_freed_hard",
+)
+SHRINKER_TIMES = {
+    "last_us_soft": "last_soft",
+    "last_us_hard": "last_hard",
+    "longest_us_soft": "longest_soft",
+    "longest_us_hard": "longest_hard",
+}
 
 Kind = Callable[[list[bytes]], bytes | Job]
 
@@ -62,6 +87,7 @@ class Reports:
             b"items": self._items,
             b"slabs": self._slabs,
             b"conns": self._conns,
+            b"shrinkers": self._shrinkers,
             b"reset": self._reset,
             **(more or {}),
         }
@@ -92,6 +118,7 @@ class Reports:
                 *self._certificate_rows(),
                 *stats.own_rows(now),
                 *pressure_rows(status),
+                ("pressure_time_since_shrink", self._seconds_since(status.shrunk_at)),
                 ("cacheserver_version", __version__),
             ]
         )
@@ -100,7 +127,7 @@ class Reports:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return [
             ("pid", os.getpid()),
-            ("uptime", int(self._monotonic() - self._server.started)),
+            ("uptime", self._seconds_since(None)),
             ("time", int(self._wall())),
             ("version", PROTOCOL_VERSION),
             ("libevent", "none"),
@@ -150,8 +177,14 @@ class Reports:
         return stats.render(stats.slab_rows(now.classes, active, malloced))
 
     def _conns(self, _rest: list[bytes]) -> Job:
-        uptime = int(self._monotonic() - self._server.started)
-        return roster(self._server.listener, self._server.workers, uptime)
+        return roster(self._server.listener, self._server.workers, self._seconds_since(None))
+
+    def _shrinkers(self, _rest: list[bytes]) -> bytes:
+        return stats.render(
+            row
+            for number, shrinker in enumerate(self._server.monitor.shrinkers(), 1)
+            for row in shrinker_rows(number, shrinker)
+        )
 
     def _reset(self, _rest: list[bytes]) -> bytes:
         self._server.detail.reset()
@@ -159,6 +192,10 @@ class Reports:
         return b"RESET\r\n"
 
     # -- the numbers --
+
+    def _seconds_since(self, event: float | None) -> int:
+        """Whole seconds since `event`, a time.monotonic() value; since the start where there was none."""
+        return int(self._monotonic() - (self._server.started if event is None else event))
 
     def _reading(self) -> Reading:
         """Return the numbers, counted from the last `stats reset` on."""
@@ -197,4 +234,21 @@ def pressure_rows(status: StatusLike) -> list[stats.Row]:
         ("pressure_usage", status.usage),
         ("pressure_binding", stats.one_word(status.binding)),
         *((f"pressure_{name}", getattr(status, name)) for name in STATUS_COUNTS),
+        *((f"pressure_{name}", micros(getattr(status, each))) for name, each in STATUS_TIMES.items()),
     ]
+
+
+def shrinker_rows(number: int, shrinker: ShrinkerLike) -> list[stats.Row]:
+    """One block of `stats shrinkers`; sizes in bytes."""
+    rows: list[stats.Row] = [
+        ("name", stats.one_word(shrinker.name)),
+        ("enabled", "yes" if shrinker.enabled else "no"),
+        ("cost", f"{shrinker.cost:g}"),
+        *((name, getattr(shrinker, name)) for name in SHRINKER_COUNTS),
+        *((name, micros(getattr(shrinker, each))) for name, each in SHRINKER_TIMES.items()),
+    ]
+    return [(f"{number}:{name}", value) for name, value in rows]
+
+
+def micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)

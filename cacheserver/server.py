@@ -35,7 +35,7 @@ from cacheserver.net.datagram import Datagrams
 from cacheserver.net.listener import Listener
 from cacheserver.net.reactor import Reactor
 from cacheserver.prefixes import Prefixes
-from cacheserver.pressure import Monitor, Registration, Status, default_monitor
+from cacheserver.pressure import Monitor, Recorder, Registration, Status, default_monitor
 from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import Sockets, close_sockets, open_sockets
@@ -190,6 +190,7 @@ class Server:
             self.store, holders, lambda: self._buffers.unsent.used, self._housekeeping.pay_soon
         )
         self._handle: Registration | None = None
+        self._recorder: Recorder | None = None
         self.cluster = Cluster(config.cluster, config.port if config.port > 0 else DEFAULT_PORT)
         self._failure: BaseException | None = None
         self._stopping = False
@@ -200,7 +201,11 @@ class Server:
             self._guard(users)
 
     def run(self, ready: Callable[[], object]) -> int:
-        """Serve until stop(); `ready` is called once connections are served. Returns the exit status."""
+        """Serve until stop(); `ready` is called once connections are served. Returns the exit status.
+
+        Raises StartError.
+        """
+        self._recorder = _recorder(self.config, self.monitor)
         try:
             self._startup()
             ready()
@@ -378,6 +383,8 @@ class Server:
             self._shrinker.unregister(self._own_monitor, self._handle)
         if self._own_monitor is not None:
             self._own_monitor.stop()
+        if self._recorder is not None:
+            self._recorder.close()
         self._loop.close()
 
 
@@ -387,6 +394,15 @@ def _users(config: Config) -> Users | None:
 
 def _certificates(config: Config) -> Certificates | None:
     return Certificates(config) if config.tls else None
+
+
+def _recorder(config: Config, monitor: Monitor) -> Recorder | None:
+    if config.record is None:
+        return None
+    try:
+        return Recorder(monitor, config.record)
+    except (OSError, ValueError) as error:
+        raise StartError(f"--record {config.record}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _store(config: Config, limit: int) -> Store:

@@ -3,17 +3,29 @@
     from cacheserver.pressure import register_shrinker
     register_shrinker("my cache", lambda target, hard: my_cache.free(target))
 
+    from cacheserver.pressure import Level, subscribe
+    subscribe(Level.MEDIUM, lambda level: print("pressure is", level.name))
+
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
 
 from cacheserver.pressure.context import Context
-from cacheserver.pressure.default import default_monitor, register_shrinker, unregister_shrinker
+from cacheserver.pressure.default import (
+    default_monitor,
+    register_shrinker,
+    subscribe,
+    unregister_shrinker,
+    unsubscribe,
+)
+from cacheserver.pressure.levels import Subscription
 from cacheserver.pressure.monitor import Monitor, Status
 from cacheserver.pressure.policy import Decision, Ledger, Level, State, decide
+from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.sharing import Outcome
 from cacheserver.pressure.shrinker import SHRINK_EMPTY, SHRINK_STOP, ObjectShrinker, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
+from cacheserver.pressure.tally import ShrinkerStatus
 
 __all__ = [
     "SHRINK_EMPTY",
@@ -26,15 +38,20 @@ __all__ = [
     "ObjectShrinker",
     "Outcome",
     "Reading",
+    "Recorder",
     "Registration",
     "Shrinker",
+    "ShrinkerStatus",
     "Source",
     "State",
     "Status",
+    "Subscription",
     "Watch",
     "decide",
     "default_monitor",
     "detect",
     "register_shrinker",
+    "subscribe",
     "unregister_shrinker",
+    "unsubscribe",
 ]

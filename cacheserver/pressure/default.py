@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from cacheserver.pressure.levels import OnLevel, Subscription
 from cacheserver.pressure.monitor import Monitor
+from cacheserver.pressure.policy import Level
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 
 _lock = threading.Lock()
 _monitor: Monitor | None = None
-_users: set[Registration] = set()
+_users: set[Registration | Subscription] = set()
 _running = False  # as the one who starts and stops it sees it
 _settling = False  # somebody is starting or stopping it
 
@@ -40,7 +42,7 @@ def register_shrinker(
     ledger: Callable[[], tuple[int, int]] | None = None,
     monitor: Monitor | None = None,
 ) -> Registration:
-    """Register with `monitor`, or with the process-wide one, which runs as long as it has shrinkers.
+    """Register with `monitor`, or with the process-wide one, which runs as long as it has users.
 
     The other arguments are those of `Monitor.register_shrinker`.
     """
@@ -69,6 +71,37 @@ def unregister_shrinker(handle: Registration, monitor: Monitor | None = None) ->
         return
     shared = default_monitor()
     shared.unregister_shrinker(handle)
+    with _lock:
+        _users.discard(handle)
+    _settle(shared)
+
+
+def subscribe(level: Level, callback: OnLevel, *, monitor: Monitor | None = None) -> Subscription:
+    """Subscribe with `monitor`, or with the process-wide one, which runs as long as it has users.
+
+    The other arguments are those of `Monitor.subscribe`.
+    """
+    if monitor is not None:
+        return monitor.subscribe(level, callback)
+    shared = default_monitor()
+    handle = shared.subscribe(level, callback)
+    with _lock:
+        _users.add(handle)
+    try:
+        _settle(shared)
+    except BaseException:  # no thread to be had: nobody would ever call it
+        unsubscribe(handle)
+        raise
+    return handle
+
+
+def unsubscribe(handle: Subscription, monitor: Monitor | None = None) -> None:
+    """Undo `subscribe`, with the same `monitor`. ValueError when it is not in force there."""
+    if monitor is not None:
+        monitor.unsubscribe(handle)
+        return
+    shared = default_monitor()
+    shared.unsubscribe(handle)
     with _lock:
         _users.discard(handle)
     _settle(shared)

@@ -2,9 +2,9 @@
 
 Knows: when to look, and whom to ask. Must not know: the law (policy), a file format (sources), what a
 shrinker frees.
-Threads: `tick` and `request` run in one thread at a time; they, `status`, `register_shrinker`,
-`unregister_shrinker`, `start`, `stop` may be called from any thread. All callbacks run in the thread that
-ticks or requests.
+Threads: `tick` and `request` run in one thread at a time; they, `status`, `shrinkers`, `register_shrinker`,
+`unregister_shrinker`, `subscribe`, `unsubscribe`, `start`, `stop` may be called from any thread. All
+callbacks run in the thread that ticks or requests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cacheserver.pressure.announce import Announcer
+from cacheserver.pressure.levels import Levels, OnLevel, Subscription
 from cacheserver.pressure.outbox import Outbox
 from cacheserver.pressure.policy import (
     GROW_HOLD,
@@ -32,10 +34,12 @@ from cacheserver.pressure.policy import (
     rested,
     unchanged,
 )
+from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.sharing import Outcome, ShrinkerSet
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
+from cacheserver.pressure.tally import Request, ShrinkerStatus, Tally
 
 log = logging.getLogger("cacheserver.pressure")
 
@@ -44,16 +48,18 @@ FULL_SECONDS = 0.1
 WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
+BOOKS_SECONDS = 1.0  # how often what has happened is summed up
+COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
 FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
 LOG_WAIT = 1.0  # seconds that stop() waits at most for the last lines to be written
-LOG_SECONDS = 10.0  # a line about the same level at most this often; a full cache touches its reserve all day
+LOG_SECONDS = 10.0  # a line about failures at most this often
 # the thread's priority where the system allows it: it must run while neighbours burn the processors
 NICE = -10
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the monitor knows and has done. Sizes in bytes, counters since the start."""
+    """What the monitor knows and has done. Sizes in bytes, times in seconds, counters since the start."""
 
     level: Level
     headroom: int
@@ -69,21 +75,12 @@ class Status:
     bytes_released_soft: int  # released within the request; what a soft request deferred is not in it
     bytes_released_hard: int
     ticks: int
-
-
-class _Tally:
-    """Requests of one kind."""
-
-    __slots__ = ("asked", "freed", "requests")
-
-    def __init__(self) -> None:
-        self.requests = self.asked = self.freed = 0
-
-    def add(self, outcome: Outcome) -> None:
-        if outcome.asked:
-            self.requests += 1
-            self.asked += outcome.asked
-            self.freed += outcome.freed
+    cpu_seconds: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
+    seconds_soft: float  # until the shrinkers had answered, all requests together
+    seconds_hard: float
+    longest_soft: float  # and the longest of them
+    longest_hard: float
+    shrunk_at: float | None  # when the last request was answered, by the monitor's clock
 
 
 class Monitor:
@@ -97,7 +94,7 @@ class Monitor:
     ) -> None:
         self._sources = list(detect() if sources is None else sources)
         self._clock = clock
-        self._shrinkers = ShrinkerSet()
+        self._shrinkers = ShrinkerSet(clock)
         self._ticking = threading.RLock()  # reentrant: a callback may register, unregister or ask for a tick
         self._state = State()
         self._decision = UNBOUNDED
@@ -105,11 +102,17 @@ class Monitor:
         self._binding: tuple[Source, Reading] | None = None
         self._full_at = -1e9
         self._rested_at = 0.0  # when the last tick found nothing changed; 0.0: that has been told
-        self._soft, self._hard = _Tally(), _Tally()
+        self._soft, self._hard = Tally(), Tally()
+        self._shrunk_at: float | None = None
+        self._levels = Levels()
+        self._announcer = Announcer()
+        self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
+        self._cpu_seconds = 0.0
+        # the thread that ticks, and its CPU time when the books were last kept
+        self._cpu_seen: tuple[threading.Thread | None, float] = (None, 0.0)
+        self._books_due = self._counted_at = -1e9
         self._stalled = False
-        self._said: dict[Level, float] = {}
-        self._level_said = Level.NONE
         self._failed_at = -1e9
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -176,16 +179,47 @@ class Monitor:
         if not self._ticking.acquire(blocking=may_block):
             return Outcome(0, 0)
         try:
+            began = self._clock()
             if hard:
-                self._state = self._state._replace(hold_until=self._clock() + GROW_HOLD)
+                self._state = self._state._replace(hold_until=began + GROW_HOLD)
                 if may_block:
                     self._shrinkers.grant(0)
             outcome = self._shrinkers.ask(target, hard, nodes, group, may_block)
-            (self._hard if hard else self._soft).add(outcome)
+            if outcome.asked:
+                self._book(self._decision._replace(hard=hard), outcome, began)
             self._full_at = -1e9  # the next tick measures what that has changed, and grants anew
             return outcome
         finally:
             self._ticking.release()
+
+    # -- levels --
+
+    def subscribe(self, level: Level, callback: OnLevel) -> Subscription:
+        """Have `callback(level)` called when the pressure reaches `level` (LOW, MEDIUM or CRITICAL), at each
+        change above it, and once when it has fallen below, which the argument then is.
+
+        A rise is told at the end of the tick that sees it, after the requests to shrinkers; a fall once two
+        seconds have passed without the higher level. Where there is pressure already, the next tick tells.
+        The callback comes from the monitor's thread and holds it up: it should be brief. One that raises
+        three times in a row is left out. Returns the handle for `unsubscribe`. ValueError for Level.NONE,
+        TypeError for what cannot be called.
+        """
+        if not level > Level.NONE:
+            raise ValueError("subscribe to Level.LOW, MEDIUM or CRITICAL; its end is told, too")
+        if not callable(callback):
+            raise TypeError(f"{callback!r} cannot be called")
+        subscription = Subscription(Level(level), callback)
+        self._levels.add(subscription)
+        return subscription
+
+    def unsubscribe(self, handle: Subscription) -> None:
+        """Forget a subscription. When this returns its callback neither runs nor will (inside it: after it).
+
+        It waits for a running tick: hold no lock that a callback may want. ValueError when not subscribed.
+        """
+        self._levels.remove(handle)
+        with self._ticking:
+            pass
 
     # -- one tick --
 
@@ -194,15 +228,16 @@ class Monitor:
         with self._ticking:
             self._ticks += 1
             last = self._decision
-            decision = self._quiet(now) or self._full(now)
+            decision = seen = self._quiet(now) or self._full(now)
             if decision.hard and decision.target > 0:
                 decision = self._shrink_hard(decision)
             if decision.target > 0 and not decision.hard:
-                self._request(decision, self._soft)
+                self._request(decision)
             self._decision = decision
             if decision is not last:  # else it stands, untouched or nothing
                 self._shrinkers.grant(decision.allowance)
-            self._announce(decision, now)
+            if seen.level or self._levels.level or now >= self._books_due:
+                self._tell(seen, now)
             return decision
 
     def _quiet(self, now: float) -> Decision | None:
@@ -257,7 +292,10 @@ class Monitor:
                 owner[reading.name] = source
         self._ledger = self._shrinkers.ledger()
         decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
+        if recorder := self.recorder:
+            recorder.look(now, readings, self._ledger, self._stalled, decision)
         self._stalled = False
+        self._announcer.look(decision.headroom)
         self._full_at = now
         binding = next((one for one in readings if one.name == decision.binding), None)
         self._binding = (owner[binding.name], binding) if binding else None
@@ -267,7 +305,7 @@ class Monitor:
         """Ask and look again until the deficit is gone or nothing more comes."""
         self._shrinkers.grant(0)
         for _ in range(HARD_ROUNDS):
-            if self._request(decision, self._hard) <= 0:
+            if self._request(decision) <= 0:
                 # Nothing left to give: others are the problem, and spinning would make it worse.
                 return decision._replace(tick=FUTILE_TICK)
             decision = self._full(self._clock())
@@ -275,17 +313,47 @@ class Monitor:
                 break
         return decision._replace(allowance=0)
 
-    def _request(self, decision: Decision, tally: _Tally) -> int:
+    def _request(self, decision: Decision) -> int:
+        began = self._clock()
         outcome = self._shrinkers.ask(decision.target, decision.hard)
-        tally.add(outcome)
-        if not outcome.asked:
-            return 0
-        log.debug(
-            "%s request: asked %d, freed %d, headroom %d of reserve %d at %s",
-            "hard" if decision.hard else "soft", outcome.asked, outcome.freed,
-            decision.headroom, decision.reserve, decision.binding,
-        )  # fmt: skip
+        if outcome.asked:
+            self._book(decision, outcome, began)
         return outcome.freed
+
+    def _book(self, decision: Decision, outcome: Outcome, began: float) -> None:
+        """Count, record and announce a request that `decision` has led to."""
+        now = self._shrunk_at = self._clock()
+        (self._hard if decision.hard else self._soft).add(outcome.asked, outcome.freed, now - began)
+        if recorder := self.recorder:
+            recorder.act(outcome.asked, outcome.freed)
+        request = Request(
+            decision.hard, decision.level, outcome.asked, outcome.freed, tuple(self._shrinkers.gave.items()),
+            decision.headroom, decision.reserve, decision.binding, now - began,
+        )  # fmt: skip
+        self._announcer.request(request, now)
+
+    def _tell(self, decision: Decision, now: float) -> None:
+        """Tell the log and the subscribers; `decision`: the first of the tick, before anything was done."""
+        level = self._levels.see(decision.level, now)
+        self._announcer.level(level, decision, now)
+        self._levels.tell()
+        if now >= self._books_due:
+            self._books_due = now + BOOKS_SECONDS
+            self._announcer.sum_up(now)
+            self._keep_books(now)
+
+    def _keep_books(self, now: float) -> None:
+        """What only those want to know who look at the figures."""
+        if now - self._counted_at >= COUNT_SECONDS:
+            self._counted_at = now
+            self._shrinkers.count()
+        if (thread := threading.current_thread()) is not threading.main_thread():
+            cpu = time.thread_time()
+            if thread is self._cpu_seen[0]:
+                self._cpu_seconds += cpu - self._cpu_seen[1]
+            self._cpu_seen = thread, cpu
+
+    # -- what has been done --
 
     def status(self) -> Status:
         """A consistent picture of the last decision; the counters are exact once the tick has ended."""
@@ -293,21 +361,13 @@ class Monitor:
         return Status(
             last.level, last.headroom, last.reserve, last.ceiling, last.limit, last.usage, last.binding,
             soft.requests, hard.requests, soft.asked, hard.asked, soft.freed, hard.freed, self._ticks,
+            self._cpu_seconds,
+            soft.seconds, hard.seconds, soft.longest, hard.longest, self._shrunk_at,
         )  # fmt: skip
 
-    def _announce(self, decision: Decision, now: float) -> None:
-        """One line when the level changes, unless the same level was announced a moment ago."""
-        level = decision.level
-        if level is self._level_said or now - self._said.get(level, -1e9) < LOG_SECONDS:
-            return
-        self._said[level] = now
-        log.log(
-            logging.WARNING if level is Level.CRITICAL else logging.INFO,
-            "memory pressure %s (was %s): headroom %d bytes, reserve %d, limit %d at %s",
-            level.name, self._level_said.name,
-            decision.headroom, decision.reserve, decision.limit, decision.binding,
-        )  # fmt: skip
-        self._level_said = level
+    def shrinkers(self) -> list[ShrinkerStatus]:
+        """What each shrinker has been asked for and has given, in the order in which they registered."""
+        return self._shrinkers.status()
 
     def _complain(self, now: float, what: str) -> None:
         if now - self._failed_at >= LOG_SECONDS:

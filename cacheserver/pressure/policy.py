@@ -80,6 +80,7 @@ class Level(IntEnum):
     LOW = 1  # the reserve is touched: soft requests
     MEDIUM = 2  # a quarter of the reserve is gone, or tasks stall
     CRITICAL = 3  # hard requests
+    OOM = 3  # mempressure's name for it
 
 
 class Ledger(NamedTuple):

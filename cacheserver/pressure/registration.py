@@ -14,6 +14,7 @@ from cacheserver.pressure.context import Context
 from cacheserver.pressure.forms import form_of
 from cacheserver.pressure.policy import MIB, Ledger
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
+from cacheserver.pressure.tally import Tally
 
 log = logging.getLogger("cacheserver.pressure")
 
@@ -53,6 +54,8 @@ class Registration:
         self.registered = False  # kept by the set it is in
         self.enabled = True
         self.strikes = 0
+        self.soft, self.hard = Tally(), Tally()
+        self.can_free = 0  # bytes, as it last said
         self.weight = 1.0  # halved when it claims more than the ledger shows
         self._left: dict[int | None, int] = {}  # bytes owed: by node, None: wherever they are
         self._counted = -1
@@ -89,7 +92,10 @@ class Registration:
         except BaseException as error:
             self.strike(f"count raised {error!r}")
             return 0
-        return unknown if can is None else can
+        if can is None:
+            return unknown
+        self.can_free = can
+        return can
 
     def spared(self, can: int) -> bool:
         """Whether to leave out a soft request: it counts the same `can` bytes as ever, asked or not.

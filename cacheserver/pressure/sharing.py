@@ -13,13 +13,15 @@ tick.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from cacheserver.pressure.context import Context
 from cacheserver.pressure.policy import Ledger
 from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.tally import ShrinkerStatus
 
 PASSES = 3  # a hard target is offered this often to those that can still give
 
@@ -63,7 +65,9 @@ def split(target: int, weights: Sequence[float], caps: Sequence[int]) -> list[in
 class ShrinkerSet:
     """All registrations of one monitor."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.gave: dict[str, int] = {}  # what each freed of the last target
         self._lock = threading.Lock()
         self._all: tuple[Registration, ...] = ()  # replaced, never changed: readers need no lock
         self._asker = 0  # identity of the thread that asks
@@ -130,6 +134,7 @@ class ShrinkerSet:
 
     def _ask(self, target: int, context: Context) -> Outcome:
         parts = self._parts(context)
+        self.gave = {}
         asked = freed = 0
         for attempt in range(PASSES if context.hard else 1):
             left = target - freed
@@ -148,12 +153,38 @@ class ShrinkerSet:
                     part.shrinker.carry(due[i], can, part.context)
                     continue
                 asked += share
-                got = part.shrinker.call(share, due[i], can, part.context)
+                got = self._call(part, share, due[i], can)
                 freed += got
                 if got < share:
                     gone.add(part)
             parts = [part for part in parts if part not in gone and part.shrinker.in_use]
         return Outcome(asked, freed)
+
+    def _call(self, part: Part, share: int, due: int, can: int) -> int:
+        """Ask one part, and keep count of it."""
+        one, began = part.shrinker, self._clock()
+        got = one.call(share, due, can, part.context)
+        (one.hard if part.context.hard else one.soft).add(share, got, self._clock() - began)
+        self.gave[one.name] = self.gave.get(one.name, 0) + got
+        return got
+
+    def count(self) -> None:
+        """Ask everyone what it could free, for `status`."""
+        for one in self._all:
+            if one.in_use:
+                one.freeable(0, Context())
+
+    def status(self) -> list[ShrinkerStatus]:
+        """What each has been asked for and has given. Any thread."""
+        return [
+            ShrinkerStatus(
+                one.name, one.enabled, one.can_free, one.cost, one.carried, one.strikes,
+                one.soft.requests, one.hard.requests, one.soft.asked, one.hard.asked,
+                one.soft.freed, one.hard.freed, one.soft.last, one.hard.last,
+                one.soft.longest, one.hard.longest,
+            )
+            for one in self._all
+        ]  # fmt: skip
 
     def _parts(self, context: Context) -> list[Part]:
         able = [one for one in self._all if one.in_use and one.heeds(context)]

@@ -5,6 +5,7 @@ Knows: the command line in memcached's terms. Statuses: 0 ended as asked, 1 the 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -161,6 +162,31 @@ def test_a_wrong_address_is_one_line_and_status_1(address: str) -> None:
     assert done.returncode == 1
     assert one_line(done.stderr), done.stderr
     assert address in done.stderr
+
+
+@not_memcached
+def test_a_recording_grows_while_the_server_runs_and_is_whole_when_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "timeline"
+
+    def lines() -> list[str]:
+        return path.read_text().splitlines()
+
+    with serving("--record", str(path)) as server:
+        assert wait_for(lambda: len(lines()) >= 2, 10)
+        server.signal(signal.SIGTERM)
+        assert server.wait(5) == 0
+    looks = [json.loads(line) for line in lines()]
+    assert looks[0]["t"] == 0 < looks[-1]["t"]
+    assert all(look["readings"] and look["decision"]["binding"] != "none" for look in looks)
+
+
+@not_memcached
+def test_a_recording_that_cannot_be_made_is_one_line_and_status_1(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "timeline"
+    done = run_to_end(command(free_port(), "--record", str(path)))
+    assert done.returncode == 1
+    assert one_line(done.stderr), done.stderr
+    assert f"--record {path}: No such file" in done.stderr
 
 
 @not_memcached

@@ -163,6 +163,13 @@ def test_what_is_told_of_the_process_is_true(busy: Server) -> None:
 
 
 @not_memcached
+def test_stats_shrinkers_shows_the_store(server: Server) -> None:
+    found = server.stats(b"shrinkers")
+    assert (found["1:name"], found["1:enabled"], found["1:strikes"]) == ("store", "yes", "0")
+    assert {name.split(":")[0] for name in found} == {"1"}
+
+
+@not_memcached
 def test_settings_follow_the_flags(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     flags = (

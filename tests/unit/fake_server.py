@@ -104,8 +104,16 @@ class FakeServer:
             shrinks_hard=2,
             bytes_asked_soft=10,
             bytes_asked_hard=20,
+            ticks=77,
+            seconds_soft=0.5,
+            seconds_hard=0.0012344,
+            longest_soft=0.25,
+            longest_hard=0.000011,
+            shrunk_at=None,
+            cpu_seconds=1.5,
         )
-        self.monitor = SimpleNamespace(status=lambda: self.status)
+        self.shrinkers: list[Any] = []
+        self.monitor = SimpleNamespace(status=lambda: self.status, shrinkers=lambda: self.shrinkers)
         self.started = 100.0
         self.stopped = 0
 

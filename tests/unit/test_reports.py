@@ -4,6 +4,7 @@ import pytest
 
 from cacheserver import PROTOCOL_VERSION, __version__
 from cacheserver.commands import Commands
+from cacheserver.pressure import ShrinkerStatus
 from cacheserver.reports import seconds_text
 from tests.unit.fake_server import FakeServer, Part, fields
 
@@ -87,7 +88,55 @@ def test_stats_tells_what_the_monitor_does(commands: Commands) -> None:
         "pressure_bytes_asked_hard": "20",
         "pressure_bytes_released_soft": "8",
         "pressure_bytes_released_hard": "19",
+        "pressure_ticks": "77",
+        "pressure_shrink_us_soft": "500000",
+        "pressure_shrink_us_hard": "1234",
+        "pressure_longest_shrink_us_soft": "250000",
+        "pressure_longest_shrink_us_hard": "11",
+        "pressure_cpu_us": "1500000",
+        "pressure_time_since_shrink": "60",
     }
+
+
+def test_the_last_shrink_is_told_as_the_time_since(commands: Commands, server: FakeServer) -> None:
+    server.status.shrunk_at = 150.5
+    assert fields(commands(b"stats"))["pressure_time_since_shrink"] == "10"
+
+
+def test_stats_shrinkers_has_a_block_for_each_in_the_order_they_came(
+    commands: Commands, server: FakeServer
+) -> None:
+    assert fields(commands(b"stats shrinkers")) == {}
+    server.shrinkers = [
+        ShrinkerStatus("my cache\r\n", True, 5, 2, 1, 2, 3, 4, 30, 40, 31, 41, 0.5, 0.25, 0.75, 1.0),
+        ShrinkerStatus("other", False, 0, 2.5, 0, 3, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0),
+    ]
+    found = fields(commands(b"stats shrinkers"))
+    assert [f"{name} {value}" for name, value in found.items()][: len(FIRST)] == FIRST
+    assert [name.removeprefix("2:") for name in found][len(FIRST) :] == [
+        line.split()[0].removeprefix("1:") for line in FIRST
+    ]
+    assert [found[f"2:{name}"] for name in ("name", "enabled", "cost")] == ["other", "no", "2.5"]
+
+
+FIRST = [
+    "1:name my:cache",
+    "1:enabled yes",
+    "1:cost 2",
+    "1:count 5",
+    "1:carried 1",
+    "1:strikes 2",
+    "1:requests_soft 3",
+    "1:requests_hard 4",
+    "1:bytes_asked_soft 30",
+    "1:bytes_asked_hard 40",
+    "1:bytes_freed_soft 31",
+    "1:bytes_freed_hard 41",
+    "1:last_us_soft 500000",
+    "1:last_us_hard 250000",
+    "1:longest_us_soft 750000",
+    "1:longest_us_hard 1000000",
+]
 
 
 @pytest.mark.parametrize(

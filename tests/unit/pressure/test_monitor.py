@@ -155,6 +155,70 @@ def test_level_changes_are_logged_and_a_trickle_at_the_edge_is_not(
     assert "memory pressure CRITICAL" in caplog.text or "memory pressure NONE" in caplog.text
 
 
+def test_each_request_is_counted_and_timed_for_the_whole_and_for_each_shrinker() -> None:
+    now, source = [100.0], HandSource(256 * MIB)
+    source.others = source.own = 100 * MIB
+    monitor = Monitor([source], clock=lambda: now[0])
+
+    def slow(target: int, hard: bool) -> int:
+        now[0] += 0.004 if hard else 0.001
+        return 0
+
+    def give(target: int, hard: bool) -> int:
+        source.own -= target
+        return target
+
+    def pass_on(seconds: float, taken: int) -> None:
+        now[0] += seconds
+        source.others += taken
+        monitor.tick(now[0])
+
+    monitor.register_shrinker("slow", slow, count=lambda: 70 * MIB, cost=8)
+    monitor.register_shrinker("bad", lambda target, hard: -1, count=lambda: MIB)
+    monitor.register_shrinker("cache", give, count=lambda: source.own, ledger=lambda: (source.own, 0))
+    while monitor.status().shrinks_soft < 3:
+        assert monitor.status().shrunk_at is None or monitor.status().shrinks_soft
+        pass_on(0.25, MIB)
+    assert monitor.status().shrinks_hard == 0
+    pass_on(0.25, 20 * MIB)
+    status, (late, bad, cache) = monitor.status(), monitor.shrinkers()
+    assert status.shrinks_hard > 0
+    assert [each.name for each in (late, bad, cache)] == ["slow", "bad", "cache"]
+    assert (late.count, late.cost, late.enabled) == (70 * MIB, 8, True)
+    assert (bad.enabled, bad.strikes, bad.requests_soft) == (False, 3, 3)
+    assert late.carried > 0
+    for kind in ("soft", "hard"):
+        asked = [getattr(each, f"bytes_asked_{kind}") for each in (late, bad, cache)]
+        freed = [getattr(each, f"bytes_freed_{kind}") for each in (late, bad, cache)]
+        assert sum(asked) == getattr(status, f"bytes_asked_{kind}")
+        assert freed == [0, 0, getattr(status, f"bytes_released_{kind}")]
+        assert min(asked[0], asked[2]) > 0
+    assert (late.last_soft, late.longest_hard, cache.longest_hard) == pytest.approx((0.001, 0.004, 0))
+    assert status.seconds_soft == pytest.approx(0.001 * late.requests_soft)
+    assert status.seconds_hard == pytest.approx(0.004 * late.requests_hard)
+    assert (status.longest_soft, status.longest_hard) == pytest.approx((0.001, 0.004))
+    assert status.shrunk_at == now[0]
+
+
+def test_the_processor_time_of_the_thread_that_ticks_is_counted_and_not_the_main_threads() -> None:
+    monitor = Monitor([HandSource(256 * MIB)])
+
+    def work(start: float) -> None:
+        for second in range(4):
+            monitor.tick(start + second)
+            end = time.thread_time() + 0.01
+            while time.thread_time() < end:
+                pass
+
+    work(0)
+    assert monitor.status().cpu_seconds == 0
+    for start in (10, 20):  # a thread that replaces another is counted too
+        thread = threading.Thread(target=work, args=(start,))
+        thread.start()
+        thread.join()
+    assert 2 * 0.03 <= monitor.status().cpu_seconds < 2 * 0.04 + 0.1
+
+
 def test_writing_to_wake_fd_makes_the_running_monitor_tick_at_once() -> None:
     ticked = threading.Event()
     source = HandSource(16 * GIB)  # far from its bound: the next tick is 250 ms away
