@@ -104,7 +104,7 @@ class NodeSource:
         return [node for match in names if (node := int(match[1])) in with_memory]
 
     def _allowed(self, there: set[int]) -> set[int]:
-        """Those of the nodes `there` that this process may use; while that cannot be told, the last answer."""
+        """Those of the nodes `there` that this process may use; the last answer while that is unknown."""
         text = self._status.read()
         found = _ALLOWED.search(text or b"")
         try:
@@ -146,7 +146,7 @@ class NodeSource:
         return [self._last]
 
     def _read_node(self, node: int, probe: Probe) -> tuple[int, int, int] | None:
-        """(total, usage, reclaimable) in bytes. A node has no MemAvailable: page cache is judged as in cgroups."""
+        """(total, usage, reclaimable) in bytes. A node has no MemAvailable: its page cache counts as a group's."""
         text = probe.read()
         if text is None:
             return None
