@@ -146,7 +146,7 @@ class NodeSource:
         return [self._last]
 
     def _read_node(self, node: int, probe: Probe) -> tuple[int, int, int] | None:
-        """(total, usage, reclaimable) in bytes. A node has no MemAvailable: its page cache counts as a group's."""
+        """(total, usage, reclaimable) in bytes. A node has no MemAvailable; page cache as in cgroups."""
         text = probe.read()
         if text is None:
             return None

@@ -88,7 +88,7 @@ class Trouble:
         """It works; logged where it did not before."""
         if self._told:
             self._told = False
-            log.info("%s: readable again", self.what)
+            log.info("%s: works again", self.what)
 
 
 class Probe:

@@ -1,4 +1,4 @@
-"""Descriptors by which the host speaks first: PSI, a service manager, cgroup v1. Files, FIFOs, sockets for real."""
+"""Descriptors by which the host speaks first: PSI, a service manager, cgroup v1; real FIFOs and sockets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_lost_descriptor_is_opened_again_later_and_later_with_one_line_in_all(
         if watch:
             pipe.peer.close()
             assert not watch.acknowledge(ready(watch))  # no busy loop: it is not offered again at once
-    gaps = [after - before for before, after in zip(opened, opened[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(opened)]
     assert gaps[:5] == [1, 2, 4, 8, 16]
     assert gaps[-1] == BACKOFF_MAX
     assert len(lines) == 1

@@ -126,7 +126,6 @@ def test_memory_and_swap_together_bound_a_v1_group_once_swap_is_in_use(tree: Tre
     assert list(bounds(source)) == ["cgroup /docker/3f1c"]
 
 
-
 def test_a_v2_group_that_gets_its_memory_controller_later_is_a_bound_from_then_on(tree: Tree) -> None:
     root = tree("docker-v2")
     limit = root / "sys/fs/cgroup/memory.max"
@@ -225,7 +224,7 @@ def test_a_garbled_file_costs_one_line_and_that_bound_only(
     usage.write_text("130000000\n")
     assert source.read(3600.1)[0].usage == 130_000_000
     assert len(caplog.records) == 2
-    assert "readable again" in caplog.records[-1].message
+    assert "works again" in caplog.records[-1].message
 
 
 def test_a_group_that_vanishes_and_comes_back_is_a_bound_again(
