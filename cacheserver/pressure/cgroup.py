@@ -49,48 +49,50 @@ _STAT = {
 
 
 class _Counters:
-    """How often usage reached the group's limit, and how often that was followed by the OOM killer."""
+    """How often usage reached the group's limit (v2), and how often the OOM killer was near (v1: at work).
+
+    v1's memory.failcnt is no such count: it rises with all page cache that takes the place of other page
+    cache. What v1 tells instead is in vmpressure.
+    """
 
     def __init__(self, group: Group) -> None:
         at = group.directory
+        self._version = group.version
         if group.version == 1:
-            self._throttles = Probe(os.path.join(at, "memory.failcnt"), optional=True)
-            self._ooms = Probe(os.path.join(at, "memory.oom_control"), optional=True)
+            self._file = Probe(os.path.join(at, "memory.oom_control"), optional=True)
         else:
             # memory.events counts what happens at the limits of groups below, too; Linux 5.2 tells it apart.
             local = os.path.join(at, "memory.events.local")
             path = local if os.path.exists(local) else os.path.join(at, "memory.events")
-            self._throttles = self._ooms = Probe(path, optional=True)
-        self.notifies = None if group.version == 1 else self._throttles.path
-        self._version = group.version
+            self._file = Probe(path, optional=True)
         self._last = (0, 0)
+
+    @property
+    def path(self) -> str:
+        return self._file.path
 
     def read(self) -> tuple[int, int]:
         """(throttles, ooms); what cannot be read stays as it was: a return from 0 would look like a rise."""
-        throttles, ooms = self._last
+        text = self._file.read()
+        if text is None:
+            return self._last
+        kills = field(text, b"oom_kill ") or 0
         if self._version == 1:
-            count = self._throttles.number()
-            throttles = throttles if count is None else count
-            text = self._ooms.read()
-            if text is not None and field(text, b"under_oom ") is None:
-                self._ooms.complain("no under_oom in it")
-            elif text is not None:
-                self._ooms.recover()
-                ooms = field(text, b"oom_kill ") or ooms  # the number is there since Linux 4.13
-        elif (text := self._throttles.read()) is not None:
+            if field(text, b"under_oom ") is None:
+                self._file.complain("no under_oom in it")
+                return self._last
+            self._last = (0, kills)
+        else:
             high, most = field(text, b"high "), field(text, b"max ")
             if high is None or most is None:
-                self._throttles.complain("no high and max in it")
-            else:
-                self._throttles.recover()
-                throttles = high + most
-                ooms = (field(text, b"oom ") or 0) + (field(text, b"oom_kill ") or 0)
-        self._last = (throttles, ooms)
+                self._file.complain("no high and max in it")
+                return self._last
+            self._last = (high + most, kills + (field(text, b"oom ") or 0))
+        self._file.recover()
         return self._last
 
     def close(self) -> None:
-        self._throttles.close()
-        self._ooms.close()
+        self._file.close()
 
 
 class Bound:
@@ -221,11 +223,11 @@ class Bound:
             if self._last is None and not self.group.topmost:
                 return []
             return self.notices.watches(self._last.limit if self._last else -1)
-        if self._counters.notifies is None or self._last is None:
+        if self._last is None:
             return []
         if self._events_fd < 0:
             try:
-                self._events_fd = os.open(self._counters.notifies, os.O_RDONLY | os.O_CLOEXEC)
+                self._events_fd = os.open(self._counters.path, os.O_RDONLY | os.O_CLOEXEC)
                 os.pread(self._events_fd, 1024, 0)
             except OSError:
                 return []
