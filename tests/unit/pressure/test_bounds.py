@@ -18,9 +18,8 @@ KIB = 1 << 10
 
 
 @pytest.fixture(autouse=True)
-def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def every_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cacheserver.pressure")
-    return caplog.records
 
 
 # -- NUMA --
@@ -35,7 +34,7 @@ def allow(root: Path, text: str) -> None:
 
 
 # of node 0 in the tree: free - high watermarks, and page cache that can go at once
-FREE_0 = (200_000 - 4 * (100 + 900)) * KIB
+FREE_0 = 200_000 * KIB - (100 + 900) * PAGE
 CACHE_0 = (30_000 + 20_000 // 2 - 5_000 - 1_000) * KIB
 
 
@@ -51,7 +50,7 @@ def test_several_allowed_nodes_bound_together_and_none_of_them_alone(tree: Tree)
     allow(root, "0,2")
     (reading,) = nodes(root).read(1.0)
     assert (reading.name, reading.node, reading.limit) == ("nodes 0,2", None, 3_000_000 * KIB)
-    assert reading.limit - reading.usage == FREE_0 + (1_500_000 - 4 * 2_000) * KIB
+    assert reading.limit - reading.usage == FREE_0 + 1_500_000 * KIB - 2_000 * PAGE
 
 
 def test_a_process_that_may_use_every_node_with_memory_is_bounded_by_none(tree: Tree) -> None:
@@ -79,7 +78,7 @@ def test_a_memory_policy_binds_too_and_changes_are_followed(tree: Tree) -> None:
 
 
 def test_a_node_that_vanishes_or_is_garbled_keeps_its_last_figures_at_one_line(
-    tree: Tree, lines: list[logging.LogRecord]
+    tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tree("numa")
     source = nodes(root)
@@ -90,16 +89,16 @@ def test_a_node_that_vanishes_or_is_garbled_keeps_its_last_figures_at_one_line(
         file.write_text(broken)
         assert source.read(1.5) == [before._replace(stale=True)]
         assert source.quick(before) is None
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
     file.write_text(text.replace("200000 kB", "150000 kB"))
     quick = source.quick(before)
     assert quick is not None
     assert quick.usage == before.usage + 50_000 * KIB
-    assert len(lines) == 2
+    assert len(caplog.records) == 2
 
 
 def test_a_status_that_cannot_be_read_leaves_the_answer_as_it_was(
-    tree: Tree, lines: list[logging.LogRecord]
+    tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tree("numa")
     source = nodes(root)
@@ -107,7 +106,7 @@ def test_a_status_that_cannot_be_read_leaves_the_answer_as_it_was(
         (name,) = (reading.name for reading in source.read(1.0))
         (root / "proc/self/status").write_text(text)
         assert [reading.name for reading in source.read(float(now))] == [name] == ["node 0"]
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
     fresh = nodes(root)
     assert fresh.read(1.0) == ()  # never known: no bound
 
@@ -148,7 +147,7 @@ def test_without_a_limit_of_the_process_there_is_no_bound(tmp_path: Path) -> Non
 
 
 def test_space_that_is_reserved_but_not_touched_is_no_usage(
-    tmp_path: Path, lines: list[logging.LogRecord]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(2048 * MIB, 1024 * MIB)
     source = RlimitSource(str(tmp_path), limits)
@@ -168,13 +167,13 @@ def test_space_that_is_reserved_but_not_touched_is_no_usage(
         (tmp_path / "proc/self/statm").write_text(broken)
         assert [(one.usage, one.stale) for one in source.read(2.0)] == [(260 * MIB, True), (160 * MIB, True)]
         assert source.quick(space) is None
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
 
 
-def test_no_usage_that_was_ever_read_is_no_bound(tmp_path: Path, lines: list[logging.LogRecord]) -> None:
+def test_no_usage_that_was_ever_read_is_no_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = RlimitSource(str(tmp_path), Limits(MIB))
     assert [source.read(float(now)) for now in range(3)] == [()] * 3
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
 
 
 def test_this_processs_own_figures_add_up() -> None:

@@ -29,9 +29,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def every_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cacheserver.pressure")
-    return caplog.records
 
 
 def watch_at(source: Source, now: float) -> Watch | None:
@@ -85,7 +84,7 @@ def test_what_comes_is_a_notice_and_is_thrown_away(pipe: Pipe) -> None:
 
 
 def test_a_lost_descriptor_is_opened_again_later_and_later_with_one_line_in_all(
-    pipe: Pipe, lines: list[logging.LogRecord]
+    pipe: Pipe, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = []
     for second in range(1, 400):
@@ -99,20 +98,20 @@ def test_a_lost_descriptor_is_opened_again_later_and_later_with_one_line_in_all(
     gaps = [after - before for before, after in pairwise(opened)]
     assert gaps[:5] == [1, 2, 4, 8, 16]
     assert gaps[-1] == BACKOFF_MAX
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
     assert watch_at(pipe, 1000.0)
     assert watch_at(pipe, 1000.0 + SETTLED)
-    assert [line.levelname for line in lines] == ["WARNING", "INFO"]
+    assert [line.levelname for line in caplog.records] == ["WARNING", "INFO"]
     pipe.close()
 
 
 def test_a_refused_descriptor_costs_one_line_and_is_tried_again(
-    pipe: Pipe, lines: list[logging.LogRecord]
+    pipe: Pipe, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipe.refuse = True
     assert [watch_at(pipe, float(now)) for now in range(20)] == [None] * 20
     assert pipe.opened == 5
-    assert [line.getMessage() for line in lines] == ["a pipe: not allowed; going on without it"]
+    assert [line.getMessage() for line in caplog.records] == ["a pipe: not allowed; going on without it"]
     pipe.refuse = False
     assert watch_at(pipe, 60.0)
     pipe.close()
@@ -144,19 +143,19 @@ def test_an_old_watch_of_a_source_opened_anew_is_forgotten(pipe: Pipe) -> None:
 
 
 def test_no_trigger_is_written_into_what_is_not_a_kernel_file(
-    tree: Tree, lines: list[logging.LogRecord]
+    tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tree("docker-v2")
     source = StallSource(str(root))
     assert watch_at(source, 1.0) is watch_at(source, 9.0) is None
     assert (root / "sys/fs/cgroup/memory.pressure").read_text().startswith("some avg10=2.50")
     assert (root / "proc/pressure/memory").read_text().startswith("some avg10=0.00")
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
 
 
-def test_a_kernel_without_psi_is_not_worth_a_line(tree: Tree, lines: list[logging.LogRecord]) -> None:
+def test_a_kernel_without_psi_is_not_worth_a_line(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     assert watch_at(StallSource(str(tree("docker-v1"))), 1.0) is None
-    assert lines == []
+    assert caplog.records == []
 
 
 def test_the_trigger_follows_the_process_to_its_group(tree: Tree) -> None:
@@ -177,7 +176,7 @@ def test_the_trigger_follows_the_process_to_its_group(tree: Tree) -> None:
 
 
 def test_a_trigger_that_is_gone_is_not_watched_again_at_once(
-    tree: Tree, lines: list[logging.LogRecord]
+    tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tree("kubernetes-v2")
     (root / "proc/pressure").mkdir()
@@ -188,7 +187,7 @@ def test_a_trigger_that_is_gone_is_not_watched_again_at_once(
     assert watch.acknowledge(select.POLLPRI)
     assert not watch.acknowledge(select.POLLPRI | select.POLLERR)
     assert watch_at(source, 1.5) is None
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
 
 
 # -- systemd --
@@ -218,7 +217,7 @@ def test_a_fifo_is_given_the_text_and_watched_for_what_comes(tmp_path: Path) -> 
 
 
 def test_a_socket_is_given_the_text_and_reconnected_when_it_goes(
-    tmp_path: Path, lines: list[logging.LogRecord]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "watch"
     source = service(path, b"some\0text")
@@ -236,7 +235,7 @@ def test_a_socket_is_given_the_text_and_reconnected_when_it_goes(
         peer.close()
         assert not watch.acknowledge(ready(watch))
     assert watch_at(source, 120.0) is None
-    assert len(lines) == 1
+    assert len(caplog.records) == 1
 
 
 def test_a_psi_file_is_given_the_text_and_never_read(tree: Tree, tmp_path: Path) -> None:
@@ -272,13 +271,13 @@ def test_a_psi_file_is_given_the_text_and_never_read(tree: Tree, tmp_path: Path)
     ],
 )
 def test_a_watch_that_cannot_be_is_told_in_one_line_and_nothing_is_damaged(
-    tmp_path: Path, lines: list[logging.LogRecord], watch: str, write: str, why: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, watch: str, write: str, why: str
 ) -> None:
     (tmp_path / "file").write_text("precious")
     source = ServiceSource(watch.format(tmp_path), write)
     assert [watch_at(source, float(now)) for now in range(9)] == [None] * 9
-    assert len(lines) == 1
-    assert why in lines[0].getMessage()
+    assert len(caplog.records) == 1
+    assert why in caplog.records[0].getMessage()
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -339,7 +338,7 @@ def test_v1_is_asked_for_three_levels_and_for_marks_below_the_limit(tmp_path: Pa
 
 
 def test_v1_groups_without_leave_to_register_cost_one_line_together(
-    tree: Tree, lines: list[logging.LogRecord]
+    tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tree("hybrid-v1")
     memory = root / "sys/fs/cgroup/memory"
@@ -352,8 +351,8 @@ def test_v1_groups_without_leave_to_register_cost_one_line_together(
     for now in range(1, 5):
         assert len(source.read(float(now))) == 2
         assert source.watches() == []
-    assert len(lines) == 1
-    assert "cgroup.event_control: Is a directory" in lines[0].getMessage()
+    assert len(caplog.records) == 1
+    assert "cgroup.event_control: Is a directory" in caplog.records[0].getMessage()
     source.close()
     assert len(os.listdir("/proc/self/fd")) <= before
 
