@@ -103,18 +103,18 @@ class Bound:
         self.name = "cgroup " + group.path
         at = group.directory
         self.notices: GroupNotices | None = None
+        self._with_swap: Probe | None = None
+        self._pressure: Probe | None = None
         if group.version == 1:
             self._limits = [Probe(os.path.join(at, "memory.limit_in_bytes"))]
             self._usage = Probe(os.path.join(at, "memory.usage_in_bytes"))
             self._with_swap = Probe(os.path.join(at, "memory.memsw.limit_in_bytes"), optional=True)
-            self._pressure = None
             self.notices = GroupNotices(at)
         else:
             # memory.high throttles long before memory.max kills: the lower of the two is the bound.
             names = ("memory.max", "memory.high")
             self._limits = [Probe(os.path.join(at, name), optional=name == "memory.high") for name in names]
             self._usage = Probe(os.path.join(at, "memory.current"))
-            self._with_swap = None
             self._pressure = Probe(os.path.join(at, "memory.pressure"), optional=True)
         self._stat = Probe(os.path.join(at, "memory.stat"))
         self._counters = _Counters(group)

@@ -135,8 +135,8 @@ class NodeSource:
 
     def _read(self, stall: float) -> Sequence[Reading]:
         total = usage = reclaimable = 0
-        for node, probe in self._nodes.items():
-            figures = self._read_node(node, probe)
+        for number, probe in self._nodes.items():
+            figures = self._read_node(number, probe)
             if figures is None:
                 return [self._last._replace(stale=True)] if self._last else ()
             total, usage, reclaimable = total + figures[0], usage + figures[1], reclaimable + figures[2]
