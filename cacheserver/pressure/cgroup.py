@@ -152,7 +152,7 @@ class Bound:
             self._last = self._swapped = None
             if not self._look_above(now):
                 return []
-        usage = self._usage.number()
+        usage = None if limit is None else self._usage.number()  # of a group that is gone one file tells
         if limit is None or usage is None:
             return [one._replace(stale=True) for one in (self._last, self._swapped, self._above) if one]
         stat = self._stat.read()
@@ -199,10 +199,10 @@ class Bound:
     def quick(self, last: Reading) -> Reading | None:
         """Limit and usage anew, the rest as it was."""
         limit = self.limit()
-        usage = self._usage.number()
-        if limit is None or limit < 0 or usage is None:
+        if limit is None or limit < 0:
             return None
-        return last._replace(limit=limit, usage=usage)
+        usage = self._usage.number()
+        return None if usage is None else last._replace(limit=limit, usage=usage)
 
     def _reclaimable(self, stat: bytes | None) -> int:
         """Page cache that the kernel drops without waiting; active pages count half, they come back."""

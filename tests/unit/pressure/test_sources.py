@@ -278,6 +278,19 @@ def test_garbled_stalls_are_none_and_cost_one_line(
     assert len(caplog.records) == 1
 
 
+def test_a_group_none_of_whose_files_can_be_read_costs_one_line(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree("docker-v2")
+    source = CgroupSource(str(root))
+    before = bounds(source)
+    for file in (root / "sys/fs/cgroup").iterdir():
+        file.write_text("")
+    for now in (1.1, 2.5, 9.0):
+        assert bounds(source, now) == before
+    assert len(caplog.records) == 1
+
+
 def test_missing_stat_means_no_page_cache_is_counted_as_free(tree: Tree) -> None:
     root = tree("docker-v2")
     (root / "sys/fs/cgroup/memory.stat").unlink()
