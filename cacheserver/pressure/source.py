@@ -33,7 +33,9 @@ class Reading(NamedTuple):
     throttles: int = 0  # times usage reached the bound or reclaim failed there; only a rise means anything
     ooms: int = 0  # times the OOM killer was near or at work; only a rise means anything
     stale: bool = False  # True: could not be read now; these are the last known values
-    node: int | None = None  # the NUMA node whose memory this is: only what lies there helps; None: anything
+    # The one NUMA node this bound is made of: what lies there helps. Most of the process does, also of caches
+    # that cannot tell where theirs is. None: what lies anywhere helps.
+    node: int | None = None
 
 
 class Watch(NamedTuple):

@@ -86,6 +86,11 @@ class GroupNotices:
             self.problem = f"{error.filename or self._directory}: {error.strerror or error}"
         return [notice.watch() for notice in (*self._levels, *self._marks)]
 
+    @property
+    def marked(self) -> bool:
+        """Whether the kernel tells by itself when usage passes the marks."""
+        return bool(self._marks)
+
     def _register(self, file: str, argument: str, kind: str) -> _Notice:
         control = os.path.join(self._directory, "cgroup.event_control")
         # Any streaming through page cache is "low", many times a second: heard once a second it is enough.

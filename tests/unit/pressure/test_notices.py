@@ -314,7 +314,9 @@ def test_v1_is_asked_for_three_levels_and_for_marks_below_the_limit(tmp_path: Pa
         written.append(text)
         return text.split()
 
+    assert not notices.marked
     watches = notices.watches(100 * MIB)
+    assert notices.marked
     words = asked()
     assert "low,local" in words[2]
     assert all(str(watch.fd) in written[0] for watch in watches)
