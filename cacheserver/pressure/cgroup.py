@@ -265,7 +265,9 @@ class CgroupSource:
         self._root = root
         self._mountinfo = Probe(os.path.join(root, "proc/self/mountinfo"))
         self._cgroup = Probe(os.path.join(root, "proc/self/cgroup"))
-        self._no_notices = Trouble("notices of cgroup v1", logging.INFO)  # polling goes on without them
+        self._no_notices = Trouble(
+            "notice of pressure (cgroup v1)", logging.INFO
+        )  # polling goes on without them
         self._seen: bytes | None = None
         self._refreshed = -1e9
         self._groups: list[Group] = []

@@ -25,7 +25,7 @@ class StallSource(NoticeSource):
 
     def __init__(self, root: str = "/") -> None:
         # Polling goes on without it, and it is refused in many a container: nobody need be warned.
-        super().__init__(Trouble("notices of stalls (PSI)", logging.INFO))
+        super().__init__(Trouble("notice of stalls (PSI)", logging.INFO))
         self._root = root
         self._own = ""  # /proc/self/cgroup as it was when the trigger was made
 
@@ -54,16 +54,16 @@ class StallSource(NoticeSource):
         return [*paths, os.path.join(self._root, "proc/pressure/memory")]
 
     def _open(self) -> tuple[int, int]:
-        refused: Exception | None = None
+        refused = ""
         for path in self._candidates():
             try:
                 return open_trigger(path), select.POLLPRI
             except FileNotFoundError:  # a kernel without PSI
                 pass
             except (OSError, ValueError) as error:
-                refused = error
+                refused = f"{path}: {getattr(error, 'strerror', None) or error}"
         if refused:
-            raise refused
+            raise ValueError(refused)
         return -1, 0
 
 
@@ -73,7 +73,7 @@ def open_trigger(path: str) -> int:
     try:
         # A kernel file shows no size; writing to anything else would damage it.
         if os.fstat(fd).st_size:
-            raise ValueError(f"{path} is not a kernel file")
+            raise ValueError("not a kernel file")
         os.write(fd, TRIGGER)
     except BaseException:
         os.close(fd)

@@ -151,6 +151,7 @@ def test_no_trigger_is_written_into_what_is_not_a_kernel_file(
     assert (root / "sys/fs/cgroup/memory.pressure").read_text().startswith("some avg10=2.50")
     assert (root / "proc/pressure/memory").read_text().startswith("some avg10=0.00")
     assert len(caplog.records) == 1
+    assert "proc/pressure/memory: not a kernel file" in caplog.text
 
 
 def test_a_kernel_without_psi_is_not_worth_a_line(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
