@@ -1,21 +1,28 @@
 """Bounds from memory cgroups, v1 and v2: this process's own group and every visible ancestor.
 
 Knows: the files of the two memory controllers. Must not know: how a bound is judged (policy), who frees it.
-Memory: each group owns its open probes; CgroupSource closes them.
+Memory: each group owns its open probes and notices; CgroupSource closes them.
 
 A group counts as bounded only where it has both a finite limit and a usage; the v2 root has neither. A limit
 set later on a group that had none is seen at the next full reading, a controller enabled later within a
 second. A bound once known is kept, stale, as long as its directory exists: what cannot be read still kills.
+
+Swap that is free is never counted as free memory: a cache that is swapped out is slower than the place its
+items come from. What a group of version 1 has in swap counts where its limit on memory and swap together
+(memory.memsw.limit_in_bytes) leaves less than that on memory. Version 2 limits swap apart from memory
+(memory.swap.max), so it bounds nothing here.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from cacheserver.pressure.mounts import Group, groups
-from cacheserver.pressure.source import Probe, Reading, Watch, field, some_avg10
+from cacheserver.pressure.source import Probe, Reading, Trouble, Watch, field
+from cacheserver.pressure.vmpressure import GroupNotices
 
 UNLIMITED_V1 = 1 << 62  # v1 writes "no limit" as 2^63 rounded down to pages; nothing real is near it
 # how often to look for what seldom changes: the process's group, enabled controllers, hidden limits
@@ -41,6 +48,53 @@ _STAT = {
 }
 
 
+class _Counters:
+    """How often usage reached the group's limit (v2), and how often the OOM killer was near (v1: at work).
+
+    v1's memory.failcnt is no such count: it rises with all page cache that takes the place of other page
+    cache. What v1 tells instead is in vmpressure.
+    """
+
+    def __init__(self, group: Group) -> None:
+        at = group.directory
+        self._version = group.version
+        if group.version == 1:
+            self._file = Probe(os.path.join(at, "memory.oom_control"), optional=True)
+        else:
+            # memory.events counts what happens at the limits of groups below, too; Linux 5.2 tells it apart.
+            local = os.path.join(at, "memory.events.local")
+            path = local if os.path.exists(local) else os.path.join(at, "memory.events")
+            self._file = Probe(path, optional=True)
+        self._last = (0, 0)
+
+    @property
+    def path(self) -> str:
+        return self._file.path
+
+    def read(self) -> tuple[int, int]:
+        """(throttles, ooms); what cannot be read stays as it was: a return from 0 would look like a rise."""
+        text = self._file.read()
+        if text is None:
+            return self._last
+        kills = field(text, b"oom_kill ") or 0
+        if self._version == 1:
+            if field(text, b"under_oom ") is None:
+                self._file.complain("no under_oom in it")
+                return self._last
+            self._last = (0, kills)
+        else:
+            high, most = field(text, b"high "), field(text, b"max ")
+            if high is None or most is None:
+                self._file.complain("no high and max in it")
+                return self._last
+            self._last = (high + most, kills + (field(text, b"oom ") or 0))
+        self._file.recover()
+        return self._last
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class Bound:
     """One group's files."""
 
@@ -48,21 +102,26 @@ class Bound:
         self.group = group
         self.name = "cgroup " + group.path
         at = group.directory
+        self.notices: GroupNotices | None = None
+        self._with_swap: Probe | None = None
+        self._pressure: Probe | None = None
         if group.version == 1:
             self._limits = [Probe(os.path.join(at, "memory.limit_in_bytes"))]
             self._usage = Probe(os.path.join(at, "memory.usage_in_bytes"))
-            self._pressure = self._events = None
+            self._with_swap = Probe(os.path.join(at, "memory.memsw.limit_in_bytes"), optional=True)
+            self.notices = GroupNotices(at)
         else:
             # memory.high throttles long before memory.max kills: the lower of the two is the bound.
             names = ("memory.max", "memory.high")
             self._limits = [Probe(os.path.join(at, name), optional=name == "memory.high") for name in names]
             self._usage = Probe(os.path.join(at, "memory.current"))
             self._pressure = Probe(os.path.join(at, "memory.pressure"), optional=True)
-            self._events = Probe(os.path.join(at, "memory.events"), optional=True)
         self._stat = Probe(os.path.join(at, "memory.stat"))
+        self._counters = _Counters(group)
         self._events_fd = -1
         self._limits_known: set[Probe] = set()  # read before: a failure is not "there is none"
         self._last: Reading | None = None
+        self._swapped: Reading | None = None
         self._above: Reading | None = None
         self._above_at = -1e9
 
@@ -87,24 +146,37 @@ class Bound:
         return lowest
 
     def read(self, now: float) -> list[Reading]:
-        """The group's bound, and that of the lowest limit above the visible tree where v1 tells of one."""
+        """The group's bound; on v1 also memory with swap, and the lowest limit above the visible tree."""
         limit = self.limit()
         if limit == -1:
-            self._last = None
+            self._last = self._swapped = None
             if not self._look_above(now):
                 return []
-        usage = self._usage.number()
+        usage = None if limit is None else self._usage.number()  # of a group that is gone one file tells
         if limit is None or usage is None:
-            return [one._replace(stale=True) for one in (self._last, self._above) if one]
+            return [one._replace(stale=True) for one in (self._last, self._swapped, self._above) if one]
         stat = self._stat.read()
         reclaimable = self._reclaimable(stat)
         if limit >= 0:
-            throttles, ooms = self._read_events()
-            stall = some_avg10(self._pressure.read()) if self._pressure else 0.0
+            throttles, ooms = self._counters.read()
+            throttles += self.notices.criticals if self.notices else 0
+            stall = self._pressure.stall() if self._pressure else 0.0
             self._last = Reading(self.name, limit, usage, reclaimable, stall, throttles, ooms)
+            self._swapped = self._read_swapped(stat, self._last)
         if self.group.topmost and self.group.version == 1:
             self._above = self._read_above(stat or b"", limit, usage, reclaimable)
-        return [one for one in (self._last, self._above) if one]
+        return [one for one in (self._last, self._swapped, self._above) if one]
+
+    def _read_swapped(self, stat: bytes | None, memory: Reading) -> Reading | None:
+        """The bound on memory and swap together, where swap is in use and so makes it the lower one."""
+        swap = field(stat, b"total_swap ") if stat else None
+        if not swap or self._with_swap is None:
+            return None
+        limit = self._with_swap.number()
+        if limit is None or limit >= UNLIMITED_V1 or limit - swap >= memory.limit:
+            return None
+        name = f"{self.name} with swap"
+        return Reading(name, limit, memory.usage + swap, memory.reclaimable, memory.stall)
 
     def _look_above(self, now: float) -> bool:
         """Whether a group without a limit of its own is to be read for the limits above it."""
@@ -127,10 +199,10 @@ class Bound:
     def quick(self, last: Reading) -> Reading | None:
         """Limit and usage anew, the rest as it was."""
         limit = self.limit()
-        usage = self._usage.number()
-        if limit is None or limit < 0 or usage is None:
+        if limit is None or limit < 0:
             return None
-        return last._replace(limit=limit, usage=usage)
+        usage = self._usage.number()
+        return None if usage is None else last._replace(limit=limit, usage=usage)
 
     def _reclaimable(self, stat: bytes | None) -> int:
         """Page cache that the kernel drops without waiting; active pages count half, they come back."""
@@ -144,24 +216,22 @@ class Bound:
         self._stat.recover()
         return max(0, inactive + active // 2 - sum(field(stat, name) or 0 for name in names.not_free))
 
-    def _read_events(self) -> tuple[int, int]:
-        text = self._events.read() if self._events else None
-        if not text:
-            return 0, 0
-        high, maximum = field(text, b"high ") or 0, field(text, b"max ") or 0
-        return high + maximum, (field(text, b"oom ") or 0) + (field(text, b"oom_kill ") or 0)
-
-    def watch(self) -> Watch | None:
-        """Readiness of v2's memory.events: the file changes when the kernel counts a high, max or oom."""
-        if self._events is None or self._last is None:
-            return None
+    def watches(self) -> list[Watch]:
+        """What the kernel notifies of: pressure and marks on v1, memory.events on v2."""
+        if self.notices:
+            # Where the whole host shows, its pressure is told by the group at the top, which has no limit.
+            if self._last is None and not self.group.topmost:
+                return []
+            return self.notices.watches(self._last.limit if self._last else -1)
+        if self._last is None:
+            return []
         if self._events_fd < 0:
             try:
-                self._events_fd = os.open(self._events.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._events_fd = os.open(self._counters.path, os.O_RDONLY | os.O_CLOEXEC)
                 os.pread(self._events_fd, 1024, 0)
             except OSError:
-                return None
-        return Watch(self._events_fd, False, self._acknowledge)
+                return []
+        return [Watch(self._events_fd, False, self._acknowledge)]
 
     def _acknowledge(self, _events: int) -> bool:
         if self._events_fd < 0:  # closed since the descriptor was handed out
@@ -175,9 +245,12 @@ class Bound:
         return True
 
     def close(self) -> None:
-        for probe in (*self._limits, self._usage, self._stat, self._pressure, self._events):
+        for probe in (*self._limits, self._usage, self._with_swap, self._stat, self._pressure):
             if probe:
                 probe.close()
+        self._counters.close()
+        if self.notices:
+            self.notices.close()
         if self._events_fd >= 0:
             os.close(self._events_fd)
             self._events_fd = -1
@@ -192,6 +265,9 @@ class CgroupSource:
         self._root = root
         self._mountinfo = Probe(os.path.join(root, "proc/self/mountinfo"))
         self._cgroup = Probe(os.path.join(root, "proc/self/cgroup"))
+        self._no_notices = Trouble(
+            "notice of pressure (cgroup v1)", logging.INFO
+        )  # polling goes on without them
         self._seen: bytes | None = None
         self._refreshed = -1e9
         self._groups: list[Group] = []
@@ -255,7 +331,14 @@ class CgroupSource:
         return bound.quick(last) if bound else None
 
     def watches(self) -> Sequence[Watch]:
-        return [watch for bound in self._bounds.values() if (watch := bound.watch())]
+        result = [watch for bound in self._bounds.values() for watch in bound.watches()]
+        notices = [bound.notices for bound in self._bounds.values() if bound.notices]
+        problem = next((one.problem for one in notices if one.problem), "")
+        if problem:
+            self._no_notices.begin(problem)
+        elif notices:
+            self._no_notices.end()
+        return result
 
     def close(self) -> None:
         for bound in self._bounds.values():

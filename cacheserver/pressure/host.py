@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from cacheserver.pressure.source import Probe, Reading, Watch, field, some_avg10
+from cacheserver.pressure.source import Probe, Reading, Trouble, Watch, field
 
 NAME = "host"
 
@@ -25,7 +25,7 @@ class MeminfoSource:
         self._pressure = Probe(os.path.join(root, "proc/pressure/memory"), optional=True)
 
     def read(self, now: float) -> Sequence[Reading]:
-        return [reading] if (reading := self._read(some_avg10(self._pressure.read()))) else []
+        return [reading] if (reading := self._read(self._pressure.stall())) else []
 
     def quick(self, last: Reading) -> Reading | None:
         return self._read(last.stall)
@@ -60,16 +60,16 @@ class PsutilSource:
 
     def __init__(self, module: Any = None) -> None:
         self._memory = (module or importlib.import_module("psutil")).virtual_memory
-        self._failed = Probe("psutil.virtual_memory()")  # only for its one-line-per-failure log
+        self._trouble = Trouble("psutil.virtual_memory()")
 
     def read(self, now: float) -> Sequence[Reading]:
         try:
             memory = self._memory()
             reading = Reading(NAME, int(memory.total), int(memory.total) - int(memory.available))
         except Exception as error:  # whatever a platform's back end raises, the server goes on
-            self._failed.complain(str(error))
+            self._trouble.begin(str(error))
             return []
-        self._failed.recover()
+        self._trouble.end()
         return [reading]
 
     def quick(self, last: Reading) -> Reading | None:

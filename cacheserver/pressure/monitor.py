@@ -441,8 +441,8 @@ class Monitor:
     def _poll(self, delay: float, wake: bool) -> bool:
         """Wait for the host's descriptors, and for `wake_fd` when `wake`; True when something came."""
         poller = select.poll()
-        for fd in self._watches:
-            poller.register(fd, select.POLLPRI)
+        for fd, watch in self._watches.items():
+            poller.register(fd, watch.events)
         if wake:
             poller.register(self._wake_read, select.POLLIN)
         ready = poller.poll(delay * 1000.0)

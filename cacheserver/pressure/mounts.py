@@ -73,6 +73,17 @@ def _below(mount_root: str, path: str) -> str | None:
     return None
 
 
+def file_system(mountinfo: str, device: int) -> str | None:
+    """The type of the file system on `device` (a stat's st_dev), "proc" for one; None: not mounted here."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        words = left.split(" ")
+        if len(words) > 2 and words[2] == number:
+            return right.split(" ")[0]
+    return None
+
+
 def groups(mountinfo: str, cgroup: str, root: str = "/") -> list[Group]:
     """Every visible group that bounds this process, own group first, then its ancestors, for each version.
 

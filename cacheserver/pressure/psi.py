@@ -1,87 +1,81 @@
 """A PSI trigger: the kernel says when tasks have waited for memory, between two ticks.
 
 Knows: the trigger protocol (kernel documentation, accounting/psi). Must not know: what the monitor makes of
-it. Memory: owns one descriptor; closing it removes the trigger.
+it. Memory: owns one descriptor (notice); closing it removes the trigger.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
-from collections.abc import Sequence
 
 from cacheserver.pressure.mounts import groups
-from cacheserver.pressure.source import Reading, Watch
+from cacheserver.pressure.notice import NoticeSource
+from cacheserver.pressure.source import Trouble
 
 # 200 ms of waiting within 2 s: windows that are a multiple of 2 s are open to unprivileged processes.
 TRIGGER = b"some 200000 2000000\0"
-# watches() is called about once a second: a refused trigger is tried again after half a minute
-RETRY_CALLS = 30
 
 
-class StallSource:
+class StallSource(NoticeSource):
     """A trigger on this process's own group where v2 gives it a memory.pressure, else on the whole host."""
 
     name = "psi"
 
     def __init__(self, root: str = "/") -> None:
+        # Polling goes on without it, and it is refused in many a container: nobody need be warned.
+        super().__init__(Trouble("notice of stalls (PSI)", logging.INFO))
         self._root = root
-        self._fd = -1
-        self._wait = 0
+        self._own = ""  # /proc/self/cgroup as it was when the trigger was made
 
-    def read(self, now: float) -> Sequence[Reading]:
-        return ()
+    def _membership(self) -> str:
+        try:
+            with open(os.path.join(self._root, "proc/self/cgroup"), errors="surrogateescape") as file:
+                return file.read()
+        except OSError:
+            return ""
 
-    def quick(self, last: Reading) -> Reading | None:
-        return None
-
-    def watches(self) -> Sequence[Watch]:
-        if self._fd < 0:
-            if self._wait > 0:
-                self._wait -= 1
-                return ()
-            self._fd = self._open()
-            if self._fd < 0:
-                self._wait = RETRY_CALLS
-                return ()
-        return (Watch(self._fd, True, self._acknowledge),)
+    def _moved(self) -> bool:
+        return self._membership() != self._own
 
     def _candidates(self) -> list[str]:
         paths = []
+        self._own = self._membership()
         try:
             with open(os.path.join(self._root, "proc/self/mountinfo"), errors="surrogateescape") as file:
                 mountinfo = file.read()
-            with open(os.path.join(self._root, "proc/self/cgroup"), errors="surrogateescape") as file:
-                own = file.read()
-            v2 = [group for group in groups(mountinfo, own, self._root) if group.version == 2]
-            # In a hybrid set-up the v2 group does not bound memory, and its neighbours' stalls are not ours.
-            if v2 and os.path.exists(os.path.join(v2[0].directory, "memory.max")):
-                paths.append(os.path.join(v2[0].directory, "memory.pressure"))
         except OSError:
-            pass
+            mountinfo = ""
+        v2 = [group for group in groups(mountinfo, self._own, self._root) if group.version == 2]
+        # In a hybrid set-up the v2 group does not bound memory, and its neighbours' stalls are not ours.
+        if v2 and os.path.exists(os.path.join(v2[0].directory, "memory.max")):
+            paths.append(os.path.join(v2[0].directory, "memory.pressure"))
         return [*paths, os.path.join(self._root, "proc/pressure/memory")]
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, int]:
+        refused = ""
         for path in self._candidates():
-            fd = -1
             try:
-                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-                # A kernel file shows no size; writing to anything else would damage it.
-                if os.fstat(fd).st_size == 0 and os.write(fd, TRIGGER):
-                    return fd
-            except OSError:
+                return open_trigger(path), select.POLLPRI
+            except FileNotFoundError:  # a kernel without PSI
                 pass
-            if fd >= 0:
-                os.close(fd)
-        return -1
+            except (OSError, ValueError) as error:
+                refused = f"{path}: {getattr(error, 'strerror', None) or error}"
+        if refused:
+            raise ValueError(refused)
+        return -1, 0
 
-    def _acknowledge(self, events: int) -> bool:
-        if events & select.POLLERR:  # the group is gone
-            self.close()
-            return False
-        return True
 
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+def open_trigger(path: str) -> int:
+    """Make a trigger on the PSI file at `path`; returns its descriptor. OSError, ValueError: refused."""
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # A kernel file shows no size; writing to anything else would damage it.
+        if os.fstat(fd).st_size:
+            raise ValueError("not a kernel file")
+        os.write(fd, TRIGGER)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,41 +1,52 @@
 """What a source of readings is, and the open file that every source on a /proc or /sys file is built from.
 
 Knows: file descriptors, kernel text formats, when to log. Must not know: the policy, shrinkers, threads, the
-store. Memory: a Probe owns one file descriptor; the source that made it closes it.
+store. Memory: a Probe owns one file descriptor; the source that made it closes it. Threads: a source, and
+what it is built from, belongs to one thread at a time.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+import select
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 log = logging.getLogger("cacheserver.pressure")
 
 READ_BYTES = 16384  # memory.stat of a current kernel has about 4 KiB; /proc/meminfo 1.5 KiB
+# no such file; or, of a memory.pressure, stalls are not accounted
+ABSENT = (errno.ENOENT, errno.EOPNOTSUPP)
+SOME = b"some avg10="  # how a PSI file begins
 
 
 class Reading(NamedTuple):
     """One bound on memory, as the host shows it at one moment. All sizes in bytes."""
 
-    name: str  # "host", "cgroup /a/b": unique among all sources
+    name: str  # "host", "cgroup /a/b", "node 0": unique among all sources
     limit: int
     usage: int
     reclaimable: int = 0  # page cache inside `usage` that the kernel can drop at once (clean and unmapped)
     stall: float = 0.0  # PSI "some avg10" of this bound, percent 0..100
-    throttles: int = 0  # times usage reached the bound (memory.events high + max); only a rise means anything
-    ooms: int = 0  # times the OOM killer was near (memory.events oom + oom_kill); only a rise means anything
+    throttles: int = 0  # times usage reached the bound or reclaim failed there; only a rise means anything
+    ooms: int = 0  # times the OOM killer was near or at work; only a rise means anything
     stale: bool = False  # True: could not be read now; these are the last known values
+    # The one NUMA node this bound is made of: what lies there helps. Most of the process does, also of caches
+    # that cannot tell where theirs is. None: what lies anywhere helps.
+    node: int | None = None
 
 
 class Watch(NamedTuple):
-    """A descriptor that becomes ready (POLLPRI) when the host has something to say between two ticks."""
+    """A descriptor that becomes ready when the host has something to say between two ticks."""
 
     fd: int
     # True: its event alone is evidence of pressure (PSI); False: it only calls for a full reading
     stall: bool
-    acknowledge: Callable[[int], bool]  # given poll's event mask; False: the descriptor is gone, forget it
+    # given poll's event mask; False: nothing more from it until `watches` offers it again
+    acknowledge: Callable[[int], bool]
+    events: int = select.POLLPRI  # what to wait for, as poll's mask
 
 
 class Source(Protocol):
@@ -56,19 +67,46 @@ class Source(Protocol):
         """Close all descriptors; a later `read` opens them again."""
 
 
+class Trouble:
+    """What is wrong with one thing, told once: a line when it begins, a line when it is over.
+
+    what: names the thing in both lines. level: how much the first one matters, as in `logging`.
+    """
+
+    __slots__ = ("_level", "_told", "what")
+
+    def __init__(self, what: str, level: int = logging.WARNING) -> None:
+        self.what = what
+        self._level = level
+        self._told = False
+
+    def begin(self, why: str) -> None:
+        """It does not work; logged the first time in a row."""
+        if not self._told:
+            self._told = True
+            log.log(self._level, "%s: %s; going on without it", self.what, why)
+
+    def end(self) -> None:
+        """It works; logged where it did not before."""
+        if self._told:
+            self._told = False
+            log.info("%s: works again", self.what)
+
+
 class Probe:
     """One small kernel file, kept open and read with pread.
 
     A file that cannot be read yields None and one log line; it is tried again at every read, with one line
-    when it is back. `optional` files are absent on some kernels: their absence is not worth a line.
+    when it is back. `optional` files are absent on some kernels: their absence from the beginning is not
+    worth a line.
     """
 
-    __slots__ = ("_fd", "_ok", "_optional", "path")
+    __slots__ = ("_fd", "_optional", "_trouble", "path")
 
     def __init__(self, path: str, *, optional: bool = False) -> None:
         self.path = path
         self._fd = -1
-        self._ok = True
+        self._trouble = Trouble(path)
         self._optional = optional
 
     def read(self) -> bytes | None:
@@ -76,12 +114,14 @@ class Probe:
         try:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            return os.pread(self._fd, READ_BYTES, 0)
+            text = os.pread(self._fd, READ_BYTES, 0)
         except OSError as error:
             self.close()
-            if not self._optional:
+            if not (self._optional and error.errno in ABSENT):
                 self.complain(error.strerror or str(error))
             return None
+        self._optional = False
+        return text
 
     def number(self, unlimited: bytes = b"") -> int | None:
         """The one number in the file; -1 when it says `unlimited`; None when unreadable or garbled."""
@@ -99,21 +139,31 @@ class Probe:
                 self.close()
                 self.complain(f"no number in {text[:40]!r}")
                 return None
-        if not self._ok:
-            self.recover()
+        self._trouble.end()
+        return value
+
+    def stall(self) -> float:
+        """PSI's "some avg10" in percent; 0.0 when there is none, or it is garbled."""
+        text = self.read()
+        if text is None:
+            return 0.0
+        try:
+            value = float(text[len(SOME) : text.index(b" ", len(SOME))]) if text.startswith(SOME) else None
+        except ValueError:
+            value = None
+        if value is None:
+            self.complain("no some avg10 in it")
+            return 0.0
+        self._trouble.end()
         return value
 
     def complain(self, why: str) -> None:
         """One line for the first failure in a row."""
-        if self._ok:
-            self._ok = False
-            log.warning("%s: %s; going on without it", self.path, why)
+        self._trouble.begin(why)
 
     def recover(self) -> None:
         """One line when it works again."""
-        if not self._ok:
-            self._ok = True
-            log.info("%s: readable again", self.path)
+        self._trouble.end()
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -138,22 +188,26 @@ def field(text: bytes, key: bytes) -> int | None:
         return None
 
 
-def some_avg10(text: bytes | None) -> float:
-    """PSI's "some avg10" in percent, 0.0 when there is none."""
-    if not text or not text.startswith(b"some avg10="):
-        return 0.0
-    try:
-        return float(text[11 : text.index(b" ", 11)])
-    except ValueError:
-        return 0.0
-
-
-def detect(root: str = "/") -> list[Source]:
-    """All sources this host offers. `root` is the directory under which /proc and /sys are looked for."""
-    from cacheserver.pressure.cgroup import CgroupSource
-    from cacheserver.pressure.host import MeminfoSource, PsutilSource
-    from cacheserver.pressure.psi import StallSource
-
+def detect(root: str = "/", environ: Mapping[str, str] = os.environ) -> list[Source]:
+    """All sources this host offers. `root`: the directory under which /proc and /sys are looked for;
+    `environ`: where a service manager says what to watch.
+    """
     if not os.path.exists(os.path.join(root, "proc/meminfo")):
+        from cacheserver.pressure.host import PsutilSource
+
         return [PsutilSource()]
-    return [CgroupSource(root), MeminfoSource(root), StallSource(root)]
+    # What only Linux has (fcntl, resource) is imported only there.
+    from cacheserver.pressure.cgroup import CgroupSource
+    from cacheserver.pressure.host import MeminfoSource
+    from cacheserver.pressure.numa import NodeSource
+    from cacheserver.pressure.psi import StallSource
+    from cacheserver.pressure.rlimit import RlimitSource
+    from cacheserver.pressure.systemd import ServiceSource
+
+    sources: list[Source] = [CgroupSource(root), MeminfoSource(root), NodeSource(root), RlimitSource(root)]
+    watch = environ.get("MEMORY_PRESSURE_WATCH")
+    if watch is None:
+        sources.append(StallSource(root))
+    elif watch not in ("", "/dev/null"):  # these two mean: no notices; the readings stay
+        sources.append(ServiceSource(watch, environ.get("MEMORY_PRESSURE_WRITE", ""), root))
+    return sources

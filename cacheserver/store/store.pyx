@@ -77,7 +77,7 @@ cdef extern from "<sys/resource.h>" nogil:
     struct rlimit:
         rlim_t rlim_cur
     enum:
-        RLIMIT_AS
+        RLIMIT_AS, RLIMIT_DATA
     rlim_t RLIM_INFINITY
     int getrlimit(int resource, rlimit *limit)
 
@@ -93,15 +93,18 @@ REASSIGNS = {REASSIGNED: "OK", REASSIGN_BUSY: "BUSY", REASSIGN_BAD_CLASS: "BADCL
              REASSIGN_SAME: "SAME"}
 
 
-cdef uint64_t address_space() noexcept nogil:
-    """Bytes of address space to ask for: 256 GiB, or a third of what `ulimit -v` allows, as the rest of the process
-    needs some, too."""
+cdef uint64_t allowed_space(int which, uint64_t space) noexcept nogil:
+    """`space` halved until it is a third at most of what the limit `which` allows: the process needs some, too."""
     cdef rlimit limit
-    cdef uint64_t space = <uint64_t>1 << SPACE_SHIFT
-    if getrlimit(RLIMIT_AS, &limit) == 0 and limit.rlim_cur != RLIM_INFINITY:
+    if getrlimit(which, &limit) == 0 and limit.rlim_cur != RLIM_INFINITY:
         while space > limit.rlim_cur // 3:
             space >>= 1
     return space
+
+
+cdef uint64_t address_space() noexcept nogil:
+    """Bytes of address space to ask for: 256 GiB, less under `ulimit -v` or `ulimit -d`."""
+    return allowed_space(RLIMIT_DATA, allowed_space(RLIMIT_AS, <uint64_t>1 << SPACE_SHIFT))
 
 
 cdef bint open_shard(StoreC *s, Shard *sh, uint32_t i, Hasher hasher) noexcept nogil:
@@ -158,7 +161,7 @@ cdef class Store:
             raise ValueError(f"shards must be a power of two from 1 to {SHARD_MAX}, not {shards}")
         memcpy(&hasher, <const char *>seed, 16)
         if not open_store(&self.c, shards, address_space(), capacity, hasher):
-            raise MemoryError("the system refuses address space for the store: raise `ulimit -v`")
+            raise MemoryError("the system refuses address space for the store: raise `ulimit -v` and `ulimit -d`")
         self.c.max_item = max_item
         self.c.use_cas = cas
         for i in range(shards):

@@ -1,9 +1,14 @@
-"""The monitor in a real memory group, the kernel as the judge: nobody is killed, memory moves both ways."""
+"""The monitor in a real memory group, the kernel as the judge: nobody is killed, memory moves both ways.
+
+And what the kernel itself tells of a group, or holds against a process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +18,11 @@ from typing import Any
 
 import pytest
 
+from cacheserver.pressure import Watch
+from cacheserver.pressure.cgroup import Bound
+from cacheserver.pressure.mounts import Group as Place
 from tests.limits import Group, joining, memory_group
+from tests.servers import HOST, Server, command, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 MIB = 1 << 20
@@ -109,3 +118,39 @@ def test_a_limit_lowered_live_in_steps_within_the_reserve_is_followed() -> None:
         assert until(lambda: ask(cache)["limit"] == goal, 5), "the limit is not read again"
         assert until(lambda: ask(cache)["headroom"] >= 0.9 * ask(cache)["reserve"], 5)
         assert group.kills() == 0
+
+
+def ready(watch: Watch) -> int:
+    poller = select.poll()
+    poller.register(watch.fd, watch.events)
+    return sum(events for _, events in poller.poll(0))
+
+
+def test_the_kernel_tells_by_itself_when_a_group_gets_full() -> None:
+    with memory_group(32 * MIB) as group:
+        bound = Bound(Place(group.version, str(group.path), "/test", topmost=False))
+        (before,) = bound.read(1.0)
+        watches = bound.watches()
+        assert len(watches) == (5 if group.version == 1 else 1)  # three levels and two marks; memory.events
+        assert not any(map(ready, watches))
+        hog = start(group, "tests.hog", "--mib", "64", "--seconds", "0.5")
+        assert hog.wait(20) == -signal.SIGKILL
+        assert until(lambda: all(map(ready, watches)), 10)
+        for watch in watches:
+            watch.acknowledge(ready(watch))
+            assert not ready(watch)
+        (after,) = bound.read(2.0)
+        assert after.throttles > before.throttles
+        assert after.ooms > before.ooms
+        bound.close()
+
+
+@pytest.mark.parametrize("limit", ["as", "data"])
+def test_a_server_keeps_its_cache_within_the_limit_of_its_address_space(limit: str) -> None:
+    port, value = free_port(), b"x" * 500_000
+    argv = ["prlimit", f"--{limit}={512 * MIB}", *command(port)]  # the store reserves 128 MiB of it
+    with Server(argv, (HOST, port)) as server, server.connect() as wire:
+        for number in range(400):
+            assert wire.set(b"key%d" % number, value) == b"STORED"
+        assert int(server.stats()["evictions"]) > 0
+        assert server.rss() > 64 * MIB

@@ -12,8 +12,7 @@ import pytest
 from cacheserver.pressure.cgroup import CgroupSource
 from cacheserver.pressure.host import MeminfoSource, PsutilSource
 from cacheserver.pressure.mounts import groups
-from cacheserver.pressure.psi import StallSource
-from cacheserver.pressure.source import detect
+from cacheserver.pressure.source import Probe, detect
 
 Tree = Callable[[str], Path]
 MIB = 1 << 20
@@ -76,6 +75,55 @@ def test_a_docker_container_on_v2_in_its_namespace(tree: Tree) -> None:
     assert (reading.name, reading.limit, reading.usage) == ("cgroup /", 256 * MIB, 160_000_000)
     assert reading.reclaimable == 20 * MIB + 4 * MIB - 2 * MIB - 1 * MIB
     assert (reading.stall, reading.throttles, reading.ooms) == (2.5, 10, 1)
+
+
+def test_what_happens_at_the_limits_of_groups_below_is_not_this_bounds_trouble(tree: Tree) -> None:
+    root = tree("docker-v2")
+    local = "low 0\nhigh 0\nmax 2\noom 0\noom_kill 0\n"
+    (root / "sys/fs/cgroup/memory.events.local").write_text(local)
+    (reading,) = CgroupSource(str(root)).read(1.0)
+    assert (reading.throttles, reading.ooms) == (2, 0)
+
+
+def test_counters_that_cannot_be_read_for_a_moment_do_not_seem_to_rise(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree("docker-v2")
+    events = root / "sys/fs/cgroup/memory.events"
+    text = events.read_text()
+    source = CgroupSource(str(root))
+    seen = []
+    for broken in (text, "", "wat\n", text):
+        events.write_text(broken)
+        (reading,) = source.read(1.0)
+        seen.append((reading.throttles, reading.ooms))
+    assert seen == [(10, 1)] * 4
+    assert len(caplog.records) == 1
+
+
+def test_v1_counts_the_oom_killers_work_and_not_the_turnover_of_page_cache(tree: Tree) -> None:
+    root = tree("docker-v1")
+    memory = root / "sys/fs/cgroup/memory"
+    (memory / "memory.failcnt").write_text("17\n")
+    (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    (reading,) = CgroupSource(str(root)).read(1.0)
+    assert (reading.throttles, reading.ooms) == (0, 2)
+
+
+def test_memory_and_swap_together_bound_a_v1_group_once_swap_is_in_use(tree: Tree) -> None:
+    root = tree("docker-v1")
+    memory = root / "sys/fs/cgroup/memory"
+    (memory / "memory.memsw.limit_in_bytes").write_text(str(160 * MIB))
+    source = CgroupSource(str(root))
+    assert list(bounds(source)) == ["cgroup /docker/3f1c"]  # free swap is not memory
+    with (memory / "memory.stat").open("a") as stat:
+        stat.write(f"total_swap {50 * MIB}\n")
+    assert bounds(source) == {
+        "cgroup /docker/3f1c": (128 * MIB, 40_000_000),
+        "cgroup /docker/3f1c with swap": (160 * MIB, 40_000_000 + 50 * MIB),
+    }
+    (memory / "memory.memsw.limit_in_bytes").write_text("9223372036854771712")
+    assert list(bounds(source)) == ["cgroup /docker/3f1c"]
 
 
 def test_a_v2_group_that_gets_its_memory_controller_later_is_a_bound_from_then_on(tree: Tree) -> None:
@@ -176,7 +224,71 @@ def test_a_garbled_file_costs_one_line_and_that_bound_only(
     usage.write_text("130000000\n")
     assert source.read(3600.1)[0].usage == 130_000_000
     assert len(caplog.records) == 2
-    assert "readable again" in caplog.records[-1].message
+    assert "works again" in caplog.records[-1].message
+
+
+def test_a_group_that_vanishes_and_comes_back_is_a_bound_again(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree("hybrid-v1")
+    source = CgroupSource(str(root))
+    assert "cgroup /service/web" in bounds(source)
+    web = root / "sys/fs/cgroup/memory/service/web"
+    away = web.rename(root / "away")
+    assert list(bounds(source, 3.0)) == ["cgroup /service"]
+    away.rename(web)
+    (root / "proc/self/cgroup").write_text("4:memory:/service/web\n")
+    assert "cgroup /service/web" in bounds(source, 5.0)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory.current", "memory.stat", "memory.events"])
+@pytest.mark.parametrize("text", ["", "wat", "memory\0max", "-", "9" * 40 + "x"])
+def test_no_text_in_any_file_is_an_exception_or_more_than_a_line(
+    tree: Tree, caplog: pytest.LogCaptureFixture, name: str, text: str
+) -> None:
+    root = tree("kubernetes-v2")
+    source = CgroupSource(str(root))
+    before = bounds(source)
+    (root / r"sys/fs/cgroup/kubepods.slice/pod\x2d7.slice" / name).write_text(text)
+    for now in (1.1, 2.5, 9.0):
+        assert bounds(source, now) == before
+    assert len(caplog.records) <= 1
+
+
+def test_an_unreadable_file_costs_a_line_also_where_its_absence_would_not(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree("docker-v2")
+    assert Probe(str(root / "none"), optional=True).read() is None
+    assert caplog.records == []
+    probe = Probe(str(root / "proc"), optional=True)
+    assert [probe.read() for _ in range(3)] == [None] * 3
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("text", ["wat", "some avg10=", "some avg10=x y", "full avg10=1.0 avg60=0\n"])
+def test_garbled_stalls_are_none_and_cost_one_line(
+    tree: Tree, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    root = tree("docker-v2")
+    (root / "proc/pressure/memory").write_text(text)
+    source = MeminfoSource(str(root))
+    assert [reading.stall for now in (1.0, 2.0) for reading in source.read(now)] == [0.0, 0.0]
+    assert len(caplog.records) == 1
+
+
+def test_a_group_none_of_whose_files_can_be_read_costs_one_line(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree("docker-v2")
+    source = CgroupSource(str(root))
+    before = bounds(source)
+    for file in (root / "sys/fs/cgroup").iterdir():
+        file.write_text("")
+    for now in (1.1, 2.5, 9.0):
+        assert bounds(source, now) == before
+    assert len(caplog.records) == 1
 
 
 def test_missing_stat_means_no_page_cache_is_counted_as_free(tree: Tree) -> None:
@@ -215,13 +327,6 @@ def test_without_proc_psutil_is_asked_and_may_fail(tmp_path: Path, caplog: pytes
     broken = True
     assert source.read(2.0) == source.read(3.0) == []
     assert len(caplog.records) == 1
-
-
-def test_no_trigger_is_written_into_what_is_not_a_kernel_file(tree: Tree) -> None:
-    root = tree("docker-v2")
-    assert list(StallSource(str(root)).watches()) == []
-    assert (root / "sys/fs/cgroup/memory.pressure").read_text().startswith("some avg10=2.50")
-    assert (root / "proc/pressure/memory").read_text().startswith("some avg10=0.00")
 
 
 def test_every_source_of_this_machine_reads_and_closes() -> None:
