@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from cacheserver.errors import StartError
 
-FILES_BESIDE_CONNECTIONS = 64  # listeners, epoll sets, /proc and cgroup files, the standard streams
+FILES_BESIDE_CONNECTIONS = 96  # listeners, epoll sets, /proc and cgroup files, the standard streams
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
