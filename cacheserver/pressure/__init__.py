@@ -6,6 +6,7 @@
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
 
+from cacheserver.pressure.chunks import ChunkAccount
 from cacheserver.pressure.default import default_monitor, register_shrinker, unregister_shrinker
 from cacheserver.pressure.monitor import Monitor, Status
 from cacheserver.pressure.policy import Decision, Ledger, Level, State, decide
@@ -13,6 +14,7 @@ from cacheserver.pressure.shrinker import Registration, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 
 __all__ = [
+    "ChunkAccount",
     "Decision",
     "Ledger",
     "Level",
