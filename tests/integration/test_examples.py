@@ -146,7 +146,7 @@ def test_where_no_group_can_be_made_one_line_says_what_to_do() -> None:
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
     assert re.search(
-        r"cannot make a memory cgroup \(.+\): .*systemd-run .*256M.* docker run -m 256m", run.stderr
+        r"cannot make a memory cgroup \(.+\): .*systemd-run .*256M.*docker run -m 256m", run.stderr
     )
 
 
