@@ -125,7 +125,7 @@ class ChunkAccount:
             return chunks
 
     def read(self) -> int:
-        """Take the request: chunks asked for since the last read, 0 when none. Never blocks; OSError when closed."""
+        """Take the request: chunks asked for since the last read, 0 when none; OSError when closed."""
         return self._requests.read()
 
     def fileno(self) -> int:
