@@ -9,6 +9,7 @@
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
 
+from cacheserver.pressure.chunks import ChunkAccount
 from cacheserver.pressure.context import Context
 from cacheserver.pressure.default import (
     default_monitor,
@@ -30,6 +31,7 @@ from cacheserver.pressure.tally import ShrinkerStatus
 __all__ = [
     "SHRINK_EMPTY",
     "SHRINK_STOP",
+    "ChunkAccount",
     "Context",
     "Decision",
     "Ledger",
