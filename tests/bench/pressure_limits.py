@@ -146,9 +146,8 @@ def main() -> int:
     with scene(limit, wanted.values) as place:
         version = place.group.version
         print(f"{wanted.limit} MiB, cgroup v{version}, {wanted.values}-byte values; {machine()}\n")
-        print(
-            "| limit | writes | EBUSY | took s | followed s | usage before MiB | after | refused sets | kills |"
-        )
+        print("| limit | writes | EBUSY | took s | followed s | usage before MiB |", end="")
+        print(" after | refused sets | kills |")
         print("|---|---|---|---|---|---|---|---|---|", flush=True)
         place.until_full()
         before = place.group.usage()

@@ -80,7 +80,12 @@ def one(place: Scene, ramp: Ramp, limit: int) -> Outcome:
         taken = hog.taken()
         whole = hog.ended() and taken is not None
         room = limit * MIB - group.highest_usage()
-        died = place.dead()
+        hits = 0.0
+        try:
+            hits = place.hits()
+            died = place.dead()
+        except (OSError, EOFError):
+            died = True
         return Outcome(
             ramp,
             ramp.mib * MIB / GIB / (taken[1] - taken[0]) if whole and taken else 0.0,
@@ -88,7 +93,7 @@ def one(place: Scene, ramp: Ramp, limit: int) -> Outcome:
             group.limit_hits() - hit,
             group.kills() - kills,
             died,
-            0.0 if died else place.hits(),
+            hits,
             place.writer.refused - refused,
             refill,
         )

@@ -269,6 +269,9 @@ def run(main: Callable[[], int]) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     try:
         return main()
+    except (EOFError, ConnectionError):
+        print(f"{Path(sys.argv[0]).stem}: the server has closed its connection", file=sys.stderr)
+        return 2
     except (Failed, NoGroup, AssertionError) as error:
         print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
         return 2
