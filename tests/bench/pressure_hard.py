@@ -25,7 +25,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from tests.bench.pressure_scene import MIB, Failed, Scene, hog_in, machine, percentile, run, scene
+from tests.bench.pressure_scene import FIRST, MIB, Failed, Scene, hog_in, machine, percentile, run, scene
 
 VALUES = (100, 4096)
 SAMPLE = 0.0002  # seconds
@@ -127,7 +127,7 @@ def asked_row(value: int, limit: int, mib: int, times: int) -> str:
 
 def taken_once(place: Scene, mib: int) -> Taken | None:
     """One step; None when it cannot be read out of the samples, or the hog was killed."""
-    with hog_in(place.group.path, mib, 0.0, HOLD) as hog:
+    with hog_in(place.group.path, mib, 0.0, HOLD, FIRST) as hog:
         place.until_full()
         with Sampler(place) as sampler:
             time.sleep(0.01)

@@ -11,7 +11,7 @@ that for a second and ends. Seed by seed, size and rate are drawn evenly from th
 the worst corner; even seeds meet values of 100 bytes, odd ones of 4 KiB. `--list` prints them all. One server
 serves all runs of a value size, so that it has learnt from the runs before; `--fresh` starts one for each.
 
-*achieved* is what the hog got of its rate: it competes with the server and the writer for the processors.
+*achieved* is what the hog got of its rate; the scheduler prefers it to the server's workers and the writer.
 *room left* is the limit less the highest usage of the run, as the kernel counts it (cgroup v2: that of the
 group's whole life). *limit hits* are allocations that the limit stopped at first. *hits* are taken after the
 hog has ended: of 1000 keys among the newest nine tenths of what the server says to hold.
@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.bench.pressure_scene import GIB, MIB, Scene, hog_in, machine, run, scene
+from tests.bench.pressure_scene import FIRST, GIB, MIB, Scene, hog_in, machine, run, scene
 
 VALUES = (100, 4096)  # bytes; seeds alternate
 RATES = (0.1, 2.4)  # GiB/s
@@ -72,7 +72,7 @@ def ramp_of(seed: int, limit: int) -> Ramp:
 def one(place: Scene, ramp: Ramp, limit: int) -> Outcome:
     """Wait until the server is full, let the hog go, and count."""
     group = place.group
-    with hog_in(group.path, ramp.mib, ramp.rate * GIB, HOLD) as hog:
+    with hog_in(group.path, ramp.mib, ramp.rate * GIB, HOLD, FIRST) as hog:
         refill = place.until_full()
         kills, hit, refused = group.kills(), group.limit_hits(), place.writer.refused
         group.forget_highest()

@@ -33,6 +33,7 @@ BLOCK = 256 * KIB  # bytes of sets that are sent at once
 MARK = b"########"  # stands in a block for its number: replacing it is the fastest way to new keys
 STORED = b"STORED\r\n"
 FILL_SECONDS = 900.0  # at most, for a group to become full; an emulated machine writes some MiB a second
+FIRST = -5  # the priority of a hog that is to get its rate, beside processes that keep all processors busy
 TOLD = 60.0  # seconds that a hog may take to start, and to report
 
 
@@ -181,11 +182,14 @@ def hog_words(mib: int, rate: float, hold: float) -> list[str]:
     return ["--mib", str(mib), "--seconds", str(seconds), "--hold", str(hold), "--wait"]
 
 
-def hog_in(group: Path, mib: int, rate: float, hold: float) -> Hog:
-    """Start a hog in the cgroup at `group`."""
+def hog_in(group: Path, mib: int, rate: float, hold: float, nice: int = 0) -> Hog:
+    """Start a hog in the cgroup at `group`, with the priority `nice` where that is allowed."""
     # By its file, not as a module of the package: less of the interpreter in the group.
     program = [sys.executable, "-S", hog.__file__, *hog_words(mib, rate, hold)]
-    return Hog(joining(group, program), mib)
+    one = Hog(joining(group, program), mib)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, one.process.pid, nice)
+    return one
 
 
 @dataclass
