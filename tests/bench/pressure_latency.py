@@ -128,7 +128,7 @@ def one(place: Scene, clients: Clients, mib: int, pressure: bool) -> Round:
     if taken is None:
         raise Failed("the hog was killed")
     took = [seconds for at, seconds in results if taken[0] <= at <= taken[1]]
-    return Round(percentile(took, 0.5), percentile(took, 0.99), max(took), len(took), full - lowest)
+    return Round(percentile(took, 0.5), percentile(took, 0.99), max(took), len(took), max(0, full - lowest))
 
 
 def rows(value: int, limit: int, mib: int, rounds: int) -> Iterator[str]:

@@ -13,8 +13,8 @@ serves all runs of a value size, so that it has learnt from the runs before; `--
 
 *achieved* is what the hog got of its rate; the scheduler prefers it to the server's workers and the writer.
 *room left* is the limit less the highest usage of the run, as the kernel counts it (cgroup v2: that of the
-group's whole life). *limit hits* are allocations that the limit stopped at first. *hits* are taken after the
-hog has ended: of 1000 keys among the newest nine tenths of what the server says to hold.
+group's whole life). *limit hits* are allocations that the limit stopped at first. *hits* are taken when the
+server is full and when the hog has ended: of 1000 keys among the newest nine tenths of what it says to hold.
 
 Ends with 1 when a process was killed or the server ended, with 2 when it could not measure.
 """
@@ -55,6 +55,7 @@ class Outcome(NamedTuple):
     limit_hits: int
     kills: int
     died: bool  # the server
+    hits_before: float
     hits: float
     refused: int  # sets
     refill: float  # seconds until the server was full, before the ramp
@@ -75,6 +76,7 @@ def one(place: Scene, ramp: Ramp, limit: int) -> Outcome:
     with hog_in(group.path, ramp.mib, ramp.rate * GIB, HOLD, FIRST) as hog:
         refill = place.until_full()
         kills, hit, refused = group.kills(), group.limit_hits(), place.writer.refused
+        hits_before = place.hits()
         group.forget_highest()
         hog.go()
         taken = hog.taken()
@@ -93,6 +95,7 @@ def one(place: Scene, ramp: Ramp, limit: int) -> Outcome:
             group.limit_hits() - hit,
             group.kills() - kills,
             died,
+            hits_before,
             hits,
             place.writer.refused - refused,
             refill,
@@ -117,7 +120,7 @@ def row(one: Outcome) -> str:
     end = "server died" if one.died else "-" if one.achieved else "hog killed"
     return (
         f"| {ramp.seed} | {ramp.value} | {ramp.mib} | {ramp.rate:.2f} | {one.achieved:.2f} |"
-        f" {one.room_left / MIB:.1f} | {one.limit_hits} | {one.kills} | {100 * one.hits:.1f} |"
+        f" {one.room_left / MIB:.1f} | {one.limit_hits} | {one.kills} | {100 * one.hits_before:.0f} | {100 * one.hits:.0f} |"
         f" {one.refused} | {one.refill:.1f} | {end} |"
     )
 
@@ -158,10 +161,8 @@ def main() -> int:
             print(f"| {ramp.seed} | {ramp.value} | {ramp.mib} | {ramp.rate:.2f} |")
         return 0
     print(f"hog ramps in a group of {wanted.limit} MiB; {machine()}\n")
-    print(
-        "| seed | values | hog MiB | GiB/s | achieved | room left MiB | limit hits | kills | hits % |", end=""
-    )
-    print(" refused | refill s | end |\n|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| seed | values | hog MiB | GiB/s | achieved | room left MiB | limit hits | kills |", end="")
+    print(" hits before % | after | refused | refill s | end |\n" + "|---" * 13 + "|", flush=True)
     begun = time.monotonic()
     done = []
     for outcome in outcomes(ramps, wanted.limit, wanted.fresh):

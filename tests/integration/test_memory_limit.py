@@ -164,7 +164,7 @@ def test_a_limit_changed_live_is_followed_down_and_up() -> None:
         limit = 256 * MIB
         while limit > low:
             # Half the free reserve at a time: version 1 refuses what is in use, version 2 kills for it.
-            limit = max(low, limit - int(wire.stats()["pressure_reserve"]) // 2)
+            limit = max(low, limit - int(wire.stats()["pressure_reserve"]) // 2 // MIB * MIB)
             group.limit(limit)
             next_key = settle(wire, limit, next_key)
             assert_alive(group, server)
