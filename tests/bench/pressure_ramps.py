@@ -120,7 +120,8 @@ def row(one: Outcome) -> str:
     end = "server died" if one.died else "-" if one.achieved else "hog killed"
     return (
         f"| {ramp.seed} | {ramp.value} | {ramp.mib} | {ramp.rate:.2f} | {one.achieved:.2f} |"
-        f" {one.room_left / MIB:.1f} | {one.limit_hits} | {one.kills} | {100 * one.hits_before:.0f} | {100 * one.hits:.0f} |"
+        f" {one.room_left / MIB:.1f} | {one.limit_hits} | {one.kills} |"
+        f" {100 * one.hits_before:.0f} | {100 * one.hits:.0f} |"
         f" {one.refused} | {one.refill:.1f} | {end} |"
     )
 
