@@ -65,9 +65,12 @@ class Group:
         """How many processes of the group the kernel has killed for want of memory."""
         return self._field("memory.oom_control" if self.version == 1 else "memory.events", "oom_kill")
 
-    def limit_hits(self) -> int:
-        """How often a process of the group wanted memory that the limit did not leave."""
-        return self._number("memory.failcnt") if self.version == 1 else self._field("memory.events", "max")
+    def limit_hits(self) -> int | None:
+        """How often a process of the group wanted memory that the limit did not leave; None on version 1.
+
+        Linux 6.18 leaves memory.failcnt at 0 even after a kill.
+        """
+        return None if self.version == 1 else self._field("memory.events", "max")
 
     def highest_usage(self) -> int:
         """The largest usage since `forget_highest`; 0 where the kernel does not tell."""

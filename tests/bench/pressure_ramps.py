@@ -13,10 +13,12 @@ serves all runs of a value size, so that it has learnt from the runs before; `--
 
 *achieved* is what the hog got of its rate; the scheduler prefers it to the server's workers and the writer.
 *room left* is the limit less the highest usage of the run, as the kernel counts it (cgroup v2: that of the
-group's whole life). *limit hits* are allocations that the limit stopped at first. *hits* are taken when the
-server is full and when the hog has ended: of 1000 keys among the newest nine tenths of what it says to hold.
+group's whole life). *limit hits* are allocations that the limit stopped at first (v2 only). *hits* are taken
+when the server is full and when the hog has ended: of 1000 keys among the newest nine tenths of what it says
+to hold.
 
-Ends with 1 when a process was killed or the server ended, with 2 when it could not measure.
+A group of less than 256 MiB is too small for this: the interpreters of server and hog take 60 MiB of it. Ends
+with 1 when a process was killed or the server ended, with 2 when it could not measure.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Outcome(NamedTuple):
     ramp: Ramp
     achieved: float  # GiB/s; 0.0: the hog did not get it all
     room_left: int  # bytes
-    limit_hits: int
+    limit_hits: int | None
     kills: int
     died: bool  # the server
     hits_before: float
@@ -92,7 +94,7 @@ def one(place: Scene, ramp: Ramp, limit: int) -> Outcome:
             ramp,
             ramp.mib * MIB / GIB / (taken[1] - taken[0]) if whole and taken else 0.0,
             room,
-            group.limit_hits() - hit,
+            None if hit is None else (group.limit_hits() or 0) - hit,
             group.kills() - kills,
             died,
             hits_before,
@@ -120,7 +122,7 @@ def row(one: Outcome) -> str:
     end = "server died" if one.died else "-" if one.achieved else "hog killed"
     return (
         f"| {ramp.seed} | {ramp.value} | {ramp.mib} | {ramp.rate:.2f} | {one.achieved:.2f} |"
-        f" {one.room_left / MIB:.1f} | {one.limit_hits} | {one.kills} |"
+        f" {one.room_left / MIB:.1f} | {'-' if one.limit_hits is None else one.limit_hits} | {one.kills} |"
         f" {100 * one.hits_before:.0f} | {100 * one.hits:.0f} |"
         f" {one.refused} | {one.refill:.1f} | {end} |"
     )
@@ -134,7 +136,6 @@ def summary(done: list[Outcome], seconds: float) -> str:
     text = [
         f"survived {survived} of {len(done)} in {seconds:.0f} s: {kills} killed, server deaths {deaths},",
         f"least room left {min(one.room_left for one in done) / MIB:.1f} MiB,",
-        f"limit hits in {sum(one.limit_hits > 0 for one in done)} runs,",
         f"{sum(one.refused for one in done)} sets refused.",
     ]
     if rates:
