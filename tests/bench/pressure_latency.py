@@ -61,7 +61,7 @@ def client(address: Address, value: int, seed: int, orders: Connection) -> None:
     with contextlib.suppress(EOFError, OSError), Wire(address, timeout=TOLD) as wire:
         while True:
             begin, end, seconds = orders.recv()
-            took = []
+            took: list[tuple[float, float]] = []
             now = time.monotonic()
             stop = now + seconds
             while now < stop:
