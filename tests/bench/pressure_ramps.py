@@ -2,7 +2,7 @@
 
 From the repository root, as root, on a machine with 2 CPUs and 3 GiB to spare (about eight minutes):
 
-    python -m tests.bench.pressure_ramps [--runs 100] [--first 0] [--limit 1024] [--fresh]
+    python -m tests.bench.pressure_ramps [--runs 100] [--first 0] [--limit 1024] [--values 100] [--fresh]
     python -m tests.bench.pressure_ramps --list
 
 A run: the server has filled the group with values of one size, a writer goes on writing them as fast as they
@@ -24,6 +24,7 @@ with 1 when a process was killed or the server ended, with 2 when it could not m
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import sys
@@ -153,10 +154,15 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100, help="how many seeds")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--limit", type=int, default=1024, help="of the group, in MiB")
+    parser.add_argument(
+        "--values", type=int, choices=VALUES, help="only seeds that meet values of so many bytes"
+    )
     parser.add_argument("--fresh", action="store_true", help="start a server for each run")
     parser.add_argument("--list", action="store_true", help="print what the seeds stand for, and end")
     wanted = parser.parse_args()
-    ramps = [ramp_of(seed, wanted.limit) for seed in range(wanted.first, wanted.first + wanted.runs)]
+    seeds = (ramp_of(seed, wanted.limit) for seed in itertools.count(wanted.first))
+    chosen = (ramp for ramp in seeds if wanted.values in (None, ramp.value))
+    ramps = list(itertools.islice(chosen, wanted.runs))
     if wanted.list:
         print("| seed | values | hog MiB | GiB/s |\n|---|---|---|---|")
         for ramp in ramps:
