@@ -2,7 +2,8 @@
 
 Knows: the files of the memory controller. The group is a child of the root of the hierarchy (version 1) or of
 this process's own group (version 2, where the controller must be available to it); it is removed at the end.
-Sizes are bytes.
+Tests take one from `memory_group`, which skips where there can be none; programs from `limited_group`, which
+raises NoGroup. Sizes are bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ ROOT_V1 = Path("/sys/fs/cgroup/memory")
 ROOTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
+class NoGroup(Exception):
+    """Why no memory-limited group can be made, in one line."""
+
+
 class Group:
     """One memory cgroup. Processes join by writing their id to `path`/cgroup.procs."""
 
@@ -32,15 +37,25 @@ class Group:
         return int((self.path / name).read_text())
 
     def limit(self, nbytes: int) -> None:
-        """Set the limit; there is no swap beside it where the kernel counts swap."""
-        name, swap = (
-            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
-            if self.version == 1
-            else ("memory.max", "memory.swap.max")
-        )
-        (self.path / name).write_text(str(nbytes))
+        """Set the limit; there is no swap beside it where the kernel counts swap.
+
+        OSError(EBUSY) on version 1 where more than `nbytes` is in use.
+        """
+        if self.version == 2:
+            (self.path / "memory.max").write_text(str(nbytes))
+            with contextlib.suppress(OSError):
+                (self.path / "memory.swap.max").write_text("0")
+            return
+        # The limit of memory and swap together must never be the lower one: raised first, lowered last.
         with contextlib.suppress(OSError):
-            (self.path / swap).write_text(str(nbytes if self.version == 1 else 0))
+            (self.path / "memory.memsw.limit_in_bytes").write_text(str(nbytes))
+        (self.path / "memory.limit_in_bytes").write_text(str(nbytes))
+        with contextlib.suppress(OSError):
+            (self.path / "memory.memsw.limit_in_bytes").write_text(str(nbytes))
+
+    def throttle(self, nbytes: int) -> None:
+        """Set memory.high, which slows down and never kills (version 2 only); 0 takes it away."""
+        (self.path / "memory.high").write_text(str(nbytes) if nbytes else "max")
 
     def usage(self) -> int:
         """Bytes charged to the group now, page cache and kernel memory included."""
@@ -48,9 +63,31 @@ class Group:
 
     def kills(self) -> int:
         """How many processes of the group the kernel has killed for want of memory."""
-        text = (self.path / ("memory.oom_control" if self.version == 1 else "memory.events")).read_text()
-        fields = dict(line.split() for line in text.splitlines())
-        return int(fields.get("oom_kill", 0))
+        return self._field("memory.oom_control" if self.version == 1 else "memory.events", "oom_kill")
+
+    def limit_hits(self) -> int | None:
+        """How often a process of the group wanted memory that the limit did not leave; None on version 1.
+
+        Linux 6.18 leaves memory.failcnt at 0 even after a kill.
+        """
+        return None if self.version == 1 else self._field("memory.events", "max")
+
+    def highest_usage(self) -> int:
+        """The largest usage since `forget_highest`; 0 where the kernel does not tell."""
+        try:
+            return self._number("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")
+        except OSError:
+            return 0
+
+    def forget_highest(self) -> bool:
+        """Begin anew with `highest_usage`; False where it keeps that of the group's whole life (v2)."""
+        if self.version == 1:
+            (self.path / "memory.max_usage_in_bytes").write_text("0")
+        return self.version == 1
+
+    def _field(self, name: str, field: str) -> int:
+        text = (self.path / name).read_text()
+        return int(dict(line.split() for line in text.splitlines()).get(field, 0))
 
     def processes(self) -> list[int]:
         return [int(word) for word in (self.path / "cgroup.procs").read_text().split()]
@@ -97,8 +134,8 @@ def _words(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def memory_group(limit: int) -> Iterator[Group]:
-    """Make a cgroup that may hold `limit` bytes; skip the test (in CI: fail it) where that is impossible."""
+def limited_group(limit: int) -> Iterator[Group]:
+    """Make a cgroup that may hold `limit` bytes; NoGroup where that is impossible."""
     reasons = ["no memory controller of cgroup v1 or v2 is mounted"]
     for parent, version in _candidates():
         group = Group(parent / f"cacheserver-test-{uuid.uuid4().hex[:12]}", version)
@@ -113,7 +150,18 @@ def memory_group(limit: int) -> Iterator[Group]:
         finally:
             group.remove()
         return
-    missing(f"no memory-limited group can be made: {reasons[-1]}")
+    raise NoGroup(f"no memory-limited group can be made: {reasons[-1]}")
+
+
+@contextlib.contextmanager
+def memory_group(limit: int) -> Iterator[Group]:
+    """Make a cgroup that may hold `limit` bytes; skip the test (in CI: fail it) where that is impossible."""
+    with contextlib.ExitStack() as stack:
+        try:
+            group = stack.enter_context(limited_group(limit))
+        except NoGroup as error:
+            missing(str(error))
+        yield group
 
 
 def joining(group: Path | None, argv: Sequence[str]) -> list[str]:
