@@ -62,18 +62,18 @@ def shrink_cachetools(
 ) -> Registration:
     """Register a cache of cachetools as a shrinker; returns the handle for `unregister_shrinker`.
 
-    Asked for bytes it drops what has expired, then calls `popitem()`, the cache's own choice, until the target
-    is met. It never raises.
+    Asked for bytes it drops what has expired, then calls `popitem()`, the cache's own choice, until the
+    target is met. It never raises.
 
-    `lock`: what all users of the cache hold while they use it (`cached(cache, lock=lock)`): requests come from the
-    monitor's thread. A soft request passes when it is busy; a hard one waits `LOCK_WAIT` seconds for it. None
-    only with a `monitor` whose `tick` is called in the thread that uses the cache.
-    `sizeof(value)`: bytes of a value. None: the cache's own `getsizeof`, where it was given one (it must count
-    bytes), else an estimate from the objects themselves, key included (`heap.size_of`).
+    `lock`: what all users of the cache hold while they use it (`cached(cache, lock=lock)`): requests come
+    from the monitor's thread. A soft request passes when it is busy; a hard one waits `LOCK_WAIT` seconds for
+    it. None only with a `monitor` whose `tick` is called in the thread that uses the cache.
+    `sizeof(value)`: bytes of a value. None: the cache's own `getsizeof`, where it was given one (it must
+    count bytes), else an estimate from the objects themselves, key included (`heap.size_of`).
     `cost`: of making an entry again, as for `register_shrinker`.
 
-    TypeError when `cache` is not of cachetools or the lock lacks acquire and release; ValueError without a lock
-    where one is needed; ImportError without cachetools.
+    TypeError when `cache` is not of cachetools or the lock lacks acquire and release; ValueError without a
+    lock where one is needed; ImportError without cachetools.
     """
     try:
         base = importlib.import_module("cachetools").Cache
@@ -97,11 +97,12 @@ def shrink_lru_cache(
     cost: float = DEFAULT_COST,
     monitor: Monitor | None = None,
 ) -> Registration:
-    """Register a function under functools.lru_cache or cache, or one like it, as a shrinker; returns the handle
-    for `unregister_shrinker`.
+    """Register a function under functools.lru_cache or cache, or one like it, as a shrinker; returns the
+    handle for `unregister_shrinker`.
 
-    Such a cache can only be emptied as a whole (`cache_clear`, which also starts `cache_info`'s figures anew). A
-    hard request does that, a soft one only when it wants at least half of what the cache holds. It never raises.
+    Such a cache can only be emptied as a whole (`cache_clear`, which also starts `cache_info`'s figures
+    anew). A hard request does that, a soft one only when it wants at least half of what the cache holds. It
+    never raises.
 
     `item_bytes`: what an entry takes, on average, > 0: nobody can look inside. `func` must bear `cache_clear`
     from any thread, as functools' does. TypeError, ValueError for what does not fit.
@@ -276,8 +277,9 @@ def _register(
 def _bury(handle: Registration, monitor: Monitor | None) -> None:
     """Unregister for a cache that is gone.
 
-    It may go anywhere, in a garbage collection in the middle of a tick too, and to unregister waits for the tick
-    to end: so that is done in a thread of its own. (Starting a threading.Thread takes locks, this does not.)
+    It may go anywhere, in a garbage collection in the middle of a tick too, and to unregister waits for the
+    tick to end: so that is done in a thread of its own. (Starting a threading.Thread takes locks, this does
+    not.)
     """
     with contextlib.suppress(RuntimeError):  # no more threads: the registration stays, and frees nothing
         _thread.start_new_thread(_unregister, (handle, monitor))

@@ -2,9 +2,9 @@
 
 Knows: CPython's objects, glibc's malloc. Must not know: caches, shrinkers.
 
-What is deleted in Python goes to CPython's allocator (objects up to 512 bytes, in arenas of 1 MiB) or to malloc
-(larger ones). Both keep it for the next object; the system sees it only when a whole arena is empty, or when malloc
-is told to hand on its free pages: `trim`.
+What is deleted in Python goes to CPython's allocator (objects up to 512 bytes, in arenas of 1 MiB) or to
+malloc (larger ones). Both keep it for the next object; the system sees it only when a whole arena is empty,
+or when malloc is told to hand on its free pages: `trim`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _SHARED = (
 def size_of(*things: object) -> int:
     """Bytes that `things` take with everything they refer to: an estimate.
 
-    Classes, functions and modules are left out; other objects that are used elsewhere, too, are counted. After
-    `OBJECTS_MAX` objects it stops, so for more it is too low.
+    Classes, functions and modules are left out; other objects that are used elsewhere, too, are counted.
+    After `OBJECTS_MAX` objects it stops, so for more it is too low.
     """
     total = looked_at = 0
     seen: set[int] = set()

@@ -1,10 +1,10 @@
 """LruList: items in order of use, in sublists by NUMA node and owner group, walked from the cold end.
 
-Knows: items as hashable objects, their order, and what to do with the answer of a callback. Must not know: what an
-item is, its size, who asks for memory.
-Memory: the list owns its links, never the items' content; an item off the list is forgotten.
-Threads: any may call anything at any time; no call waits for more than the sublists it names. See `LruList.walk`
-for what a callback may do.
+Knows: items as hashable objects, their order, and what to do with the answer of a callback. Must not know:
+what an item is, its size, who asks for memory.
+Memory: the list owns its links, never what the items hold; an item off the list is forgotten.
+Threads: any may call anything at any time, but nothing here from a finalizer (`__del__`, a weakref's callback):
+those run anywhere, in the middle of another call too. `LruList.walk` says what its callback may do.
 
 The behaviour is that of Linux's list_lru (mm/list_lru.c, include/linux/list_lru.h), for programs in Python.
 """
@@ -47,9 +47,9 @@ class _Link:
         self.home = home
 
 
-# The bodies of these two are straight lines without a call or an allocation: nothing of this thread (a finalizer,
-# a signal's handler) can come between and see half a link. A link that is out refers to no other, so that what it
-# holds goes at once and does not wait for the cyclic garbage collector.
+# The bodies of these two are straight lines without a call or an allocation: nothing of this thread (a
+# finalizer, a signal's handler) can come between and see half a link. A link that is out refers to no other,
+# so that what it holds goes at once and does not wait for the cyclic garbage collector.
 def _insert(link: _Link, after: _Link) -> None:
     follower = after.next
     link.prev = after
@@ -90,15 +90,16 @@ class LruList(Generic[Item]):
     def __init__(self) -> None:
         self._sublists: dict[tuple[int, Hashable], _Sublist] = {}
         self._registry = threading.RLock()  # guards the dict of sublists
-        # Held by whoever may hold two sublists' locks at once, so that no two can wait for each other: a walk, whose
-        # callback may add elsewhere, and reparent. Reentrant only to tell a callback that it must not do that.
+        # Held by whoever may hold two sublists' locks at once, so that no two can wait for each other: a
+        # walk, whose callback may add elsewhere, and reparent. Reentrant only to tell a callback that it must
+        # not do that.
         self._exclusive = threading.RLock()
         self._walking = False  # guarded by `_exclusive`
         # Changed by single dict operations under the lock of the sublist concerned.
         self._links: dict[Item, _Link] = {}
 
     def add(self, item: Item, node: int = 0, group: Hashable = None) -> bool:
-        """Put `item` at the warm end of its sublist; False, and nothing done, when it is on the list already."""
+        """Put `item` at the warm end of its sublist; False, and nothing done, when it is on the list."""
         while True:
             sublist = self._sublist(node, group)
             link = _Link(item, sublist)
@@ -142,17 +143,17 @@ class LruList(Generic[Item]):
         """Offer up to `n` items to `isolate(item)`, coldest first, and do with each what it answers. Returns
         how many were removed.
 
-        `nodes`, `group`: as for `count`; several sublists share `n` in proportion to their counts. A sublist's
-        walk offers what was in it when it began, each item once (after RETRY twice, the second RETRY being a
-        SKIP); what is added or rotated meanwhile waits for the next walk. So every walk ends.
+        `nodes`, `group`: as for `count`; several sublists share `n` in proportion to their counts. A
+        sublist's walk offers what was in it when it began, each item once (after RETRY twice, the second
+        RETRY being a SKIP); what is added or rotated meanwhile waits for the next walk. So every walk ends.
 
-        `isolate` runs under the lock of the item's sublist: nobody else removes the item while it is judged, and
-        whoever adds to or removes from that sublist waits. RETRY lets them in before the second offer; an item
-        that is gone by then is not offered again. It may add, remove and count on this list, the item it
+        `isolate` runs under the lock of the item's sublist: nobody else removes the item while it is judged,
+        and whoever adds to or removes from that sublist waits. RETRY lets them in before the second offer; an
+        item that is gone by then is not offered again. It may add, remove and count on this list, the item it
         judges included (then REMOVED counts it, other answers do nothing). It may not walk it or reparent
-        (RuntimeError). It should be quick: note what is to be freed and free it after the walk. Any lock that others hold while
-        they call `add` or `remove` it must only try to take, and answer RETRY or SKIP when it is busy: waiting
-        would be a deadlock.
+        (RuntimeError). It should be quick: note what is to be freed and free it after the walk. Any lock that
+        others hold while they call `add` or `remove` it must only try to take, and answer RETRY or SKIP when
+        it is busy: waiting would be a deadlock.
 
         One walk goes on at a time, a second waits. What `isolate` raises ends the walk and is passed on, the
         item stays; TypeError for an answer that is no LruStatus.
@@ -169,8 +170,8 @@ class LruList(Generic[Item]):
         """Move what `group` has to the cold end of `to` (None: nobody's), node by node, in its order; returns
         how many items. `group` is forgotten, and its name may be used anew.
 
-        Linux does this when a memory cgroup goes (list_splice at the head: nobody is left who uses the items).
-        ValueError when both are the same, RuntimeError within a walk's callback.
+        Linux does this when a memory cgroup goes (list_splice at the head). ValueError when both are the
+        same, RuntimeError within a walk's callback.
         """
         if group == to:
             raise ValueError(f"group {group!r} cannot be moved to itself")

@@ -23,8 +23,8 @@ class LruShrinker(Generic[Item]):
         register_shrinker("my cache", LruShrinker(items, free=cache.drop, size=cache.size_of))
 
     `size(item)`: the bytes that freeing it gives back, >= 0. Called under the lock of the item's sublist, see
-    `LruList.walk`. `free(item)`: frees it. Called without any lock, after the item has left the list, once. What
-    it raises is logged once; then the item counts as not freed and stays off the list.
+    `LruList.walk`. `free(item)`: frees it. Called without any lock, after the item has left the list, once.
+    What it raises is logged once; then the item counts as not freed and stays off the list.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class LruShrinker(Generic[Item]):
         nodes: Collection[int] | None = None,
         group: Hashable = None,
     ) -> int:
-        """Free at least `target` bytes, as far as there are any; the bytes freed. `nodes`, `group`: only there,
-        as for `LruList.walk`.
+        """Free at least `target` bytes, as far as there are any; the bytes freed. `nodes`, `group`: only
+        there, as for `LruList.walk`.
         """
         freed = 0
         left = self._items.count(nodes, group)  # items added meanwhile are not worth chasing

@@ -131,7 +131,8 @@ def test_soft_passes_a_busy_lock_and_hard_waits_for_it(monitor: Monitor) -> None
 
 
 def test_the_lock_keeps_a_cache_whole_that_others_fill(monitor: Monitor) -> None:
-    cache, lock, failures = cachetools.LRUCache(maxsize=500), threading.Lock(), []  # type: Any, Any, list[Exception]
+    cache, lock = cachetools.LRUCache(maxsize=500), threading.Lock()
+    failures: list[Exception] = []
     handle = shrink_cachetools(cache, lock=lock, sizeof=lambda value: 10, monitor=monitor)
     done = threading.Event()
 
@@ -279,13 +280,18 @@ def test_a_cache_that_dies_within_a_tick_does_not_stop_it() -> None:
     cache, _ = make_cachetools(monitor)
     alive = [cache]
     del cache
-    monitor.register_shrinker("last", lambda target, hard: 0, ledger=lambda: alive.clear() or (0, 0))  # type: ignore[func-returns-value]
+
+    def ledger() -> tuple[int, int]:
+        alive.clear()
+        return 0, 0
+
+    monitor.register_shrinker("last", lambda target, hard: 0, ledger=ledger)
     monitor.tick(1.0)
     assert monitor.buried.wait(30)
 
 
 def filled_lru_cache(entries: int) -> Any:
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def square(number: int) -> int:
         return number * number
 

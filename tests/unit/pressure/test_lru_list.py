@@ -22,6 +22,7 @@ GROUPS = st.sampled_from([None, "a", "b"])
 ASKED_NODES = st.sampled_from([None, (0,), (1,), (0, 1), ()])
 ANSWERS = st.lists(st.tuples(st.sampled_from(LruStatus), st.sampled_from(LruStatus)), min_size=1, max_size=5)
 Key = tuple[int, str | None]
+Answers = list[tuple[LruStatus, LruStatus]]  # to the first and, after RETRY, the second offer
 
 
 def contents(
@@ -39,7 +40,7 @@ def contents(
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """The model: a plain list of (item, serial) for every sublist; the serial tells a stay from the next one."""
+    """The model: a plain list of (item, serial) for every sublist; the serial tells one stay from the next."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,11 +87,11 @@ class AgainstAModel(RuleBasedStateMachine):
         assert self.real.reparent(group, to) == moved
 
     @rule(n=st.integers(0, 14), nodes=ASKED_NODES, group=GROUPS, answers=ANSWERS)
-    def walk(self, n: int, nodes: tuple[int, ...] | None, group: str | None, answers: list) -> None:  # type: ignore[type-arg]
+    def walk(self, n: int, nodes: tuple[int, ...] | None, group: str | None, answers: Answers) -> None:
         self.check_walk(n, nodes, group, answers, lambda: False)
 
     @rule(data=st.data(), answers=ANSWERS, group=GROUPS)
-    def walk_that_meddles(self, data: st.DataObject, answers: list, group: str | None) -> None:  # type: ignore[type-arg]
+    def walk_that_meddles(self, data: st.DataObject, answers: Answers, group: str | None) -> None:
         def meddle() -> bool:
             what = data.draw(st.sampled_from(["nothing", "add", "remove"]))
             if what == "add":
@@ -106,7 +107,7 @@ class AgainstAModel(RuleBasedStateMachine):
         n: int,
         nodes: tuple[int, ...] | None,
         group: str | None,
-        answers: list[tuple[LruStatus, LruStatus]],
+        answers: Answers,
         meddle: Callable[[], bool],
     ) -> None:
         """Every offer must be the coldest stay not yet offered of a sublist that was chosen."""
@@ -277,9 +278,9 @@ def test_an_error_of_the_callback_ends_the_walk_and_loses_nothing() -> None:
     with pytest.raises(TypeError, match="LruStatus"):
         items.walk(lambda item: None, 4)  # type: ignore[arg-type, return-value]
     with pytest.raises(RuntimeError, match="must not walk the same list"):
-        items.walk(lambda item: items.walk(lambda inner: SKIP, 1) and SKIP or SKIP, 4)
+        items.walk(lambda item: SKIP if items.walk(lambda inner: SKIP, 1) else SKIP, 4)
     with pytest.raises(RuntimeError, match="must not reparent the same list"):
-        items.walk(lambda item: items.reparent("a") and SKIP or SKIP, 4)
+        items.walk(lambda item: SKIP if items.reparent("a") else SKIP, 4)
     assert contents(items) == [1, 2, 3]
     assert items.remove(2)
     assert contents(items) == [1, 3]
