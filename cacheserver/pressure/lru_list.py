@@ -3,7 +3,7 @@
 Knows: items as hashable objects, their order, and what to do with the answer of a callback. Must not know:
 what an item is, its size, who asks for memory.
 Memory: the list owns its links, never what the items hold; an item off the list is forgotten.
-Threads: any may call anything at any time, but nothing here from a finalizer (`__del__`, a weakref's callback):
+Threads: any may call anything at any time, but nothing from a finalizer (`__del__`, a weakref's callback):
 those run anywhere, in the middle of another call too. `LruList.walk` says what its callback may do.
 
 The behaviour is that of Linux's list_lru (mm/list_lru.c, include/linux/list_lru.h), for programs in Python.
