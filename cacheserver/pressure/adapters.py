@@ -29,6 +29,7 @@ log = logging.getLogger("cacheserver.pressure")
 
 MIB = 1 << 20
 BATCH = 128  # entries that go under one hold of the lock, as Linux's SHRINK_BATCH
+SLICE = 0.02  # seconds after which a request ends: the monitor has others to serve, and asks again
 LOCK_WAIT = 0.02  # seconds that a hard request waits for the cache's lock; the monitor asks again
 SAMPLE = 16  # entries whose size is looked at to tell how much a cache holds
 TRIM_MIN = MIB  # bytes freed by one request from which it is worth to have malloc hand on its free pages
@@ -63,7 +64,7 @@ def shrink_cachetools(
     """Register a cache of cachetools as a shrinker; returns the handle for `unregister_shrinker`.
 
     Asked for bytes it drops what has expired, then calls `popitem()`, the cache's own choice, until the
-    target is met. It never raises.
+    target is met or `SLICE` seconds are over. It never raises.
 
     `lock`: what all users of the cache hold while they use it (`cached(cache, lock=lock)`): requests come
     from the monitor's thread. A soft request passes when it is busy; a hard one waits `LOCK_WAIT` seconds for
@@ -119,8 +120,8 @@ def shrink_lru_cache(
 class _Adapter:
     """A cache held weakly, and what is common: the log's one line, the trim."""
 
-    def __init__(self, cache: object, name: str) -> None:
-        self._cache = weakref.ref(cache)
+    def __init__(self, cache: Any, name: str) -> None:
+        self._cache: weakref.ref[Any] = weakref.ref(cache)
         self._name = name
         self._complained = False
 
@@ -164,6 +165,7 @@ class _Cachetools(_Adapter):
         self._counted = 0
 
     def shrink(self, cache: Any, target: int, hard: bool) -> int:
+        end = time.monotonic() + SLICE
         freed, left = 0, -1  # left: entries that were there at first; later ones are not worth chasing
         try:
             while freed < target and left != 0:
@@ -190,6 +192,8 @@ class _Cachetools(_Adapter):
                         freed += self._bytes_of(cache, *gone[-1])
                 finally:
                     self._leave()
+                if time.monotonic() >= end:
+                    break
                 if not hard:
                     time.sleep(0)  # soft has time: whoever waits for the lock goes first
         except Exception as error:

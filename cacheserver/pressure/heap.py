@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 OBJECTS_MAX = 1000  # looked at for one size; 0.3 ms
 
+_LEAVES = frozenset((bytes, bytearray, str, int, float, bool, complex, type(None)))
 # What an object refers to but does not own.
 _SHARED = (
     type,
@@ -39,12 +40,14 @@ def size_of(*things: object) -> int:
     todo = list(things)
     while todo and looked_at < OBJECTS_MAX:
         thing = todo.pop()
-        if id(thing) in seen or issubclass(type(thing), _SHARED):
+        kind = type(thing)
+        if id(thing) in seen or issubclass(kind, _SHARED):
             continue
         seen.add(id(thing))
         looked_at += 1
         total += sys.getsizeof(thing)
-        todo += gc.get_referents(thing)
+        if kind not in _LEAVES:
+            todo += gc.get_referents(thing)
     return total
 
 
@@ -67,4 +70,4 @@ def _malloc_trim() -> Callable[[int], int] | None:
         function.argtypes, function.restype = [ctypes.c_size_t], ctypes.c_int
     except (ImportError, OSError, AttributeError, TypeError):  # no ctypes, no such function
         return None
-    return function  # type: ignore[no-any-return]
+    return function

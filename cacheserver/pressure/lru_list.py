@@ -25,9 +25,7 @@ class LruStatus(enum.Enum):
 
     REMOVED = enum.auto()  # it goes: the walk takes it off the list and counts it
     ROTATE = enum.auto()  # in use: to the warm end, for a second chance
-    RETRY = (
-        enum.auto()
-    )  # undecided, a lock is busy: let others at the list for a moment, then offer it once more
+    RETRY = enum.auto()  # undecided, a lock is busy: let others in for a moment, then offer it once more
     SKIP = enum.auto()  # it stays where it is
     STOP = enum.auto()  # it stays, and the walk ends: what follows is warmer
 

@@ -13,7 +13,7 @@ from typing import Any
 import cachetools
 import pytest
 
-from cacheserver.pressure import Monitor, Registration, shrink_cachetools, shrink_lru_cache, trim
+from cacheserver.pressure import Monitor, Registration, adapters, shrink_cachetools, shrink_lru_cache, trim
 from cacheserver.pressure.heap import OBJECTS_MAX, size_of
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -37,6 +37,12 @@ def unlimited(kind: str, **more: Any) -> Any:
 
 
 KINDS = ["FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache"]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request ends early because the machine is busy."""
+    monkeypatch.setattr(adapters, "SLICE", 600.0)
 
 
 @pytest.fixture
@@ -66,12 +72,14 @@ def test_what_has_expired_goes_first_and_is_not_claimed_beyond_the_target(
     clock = Clock()
     cache = unlimited(kind, getsizeof=len, timer=clock)
     for key in range(2000):
-        clock.now = 0.0 if key % 2 else 5.0  # every other one lives longer
+        clock.now = 0.0 if key < 1000 else 5.0
         cache[key] = b"x" * 100
+    for key in range(500):
+        cache.get(key)  # used last, and dead all the same
     clock.now = 12.0
     handle = shrink_cachetools(cache, lock=threading.Lock(), monitor=monitor)
     assert handle.func(5_000, False) == 5_000
-    assert sorted(cache) == list(range(0, 2000, 2))  # all the dead, none of the living
+    assert sorted(cache) == list(range(1000, 2000))  # all the dead, none of the living
     assert handle.func(5_000, False) == 5_000
     assert len(cache) == 950
 
@@ -88,6 +96,17 @@ def test_the_coldest_go_and_a_look_at_their_sizes_warms_nothing(monitor: Monitor
     freed = handle.func(3000, False)
     assert freed == 3000
     assert list(cache) == [0, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_request_ends_when_its_time_is_over(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cachetools.LRUCache(maxsize=1 << 40, getsizeof=len)
+    for key in range(1000):
+        cache[key] = b"x" * 100
+    handle = shrink_cachetools(cache, lock=threading.Lock(), monitor=monitor)
+    monkeypatch.setattr(adapters, "SLICE", 0.0)
+    freed = [handle.func(50_000, True) for _ in range(2)]
+    assert freed[0] == freed[1] > 0
+    assert len(cache) == 1000 - sum(freed) // 100 > 500
 
 
 def test_a_sizeof_of_ones_own_counts_instead_of_the_caches(monitor: Monitor) -> None:
@@ -190,7 +209,7 @@ class Stubborn(cachetools.LRUCache):  # type: ignore[misc]
 def test_a_cache_that_raises_costs_one_line_and_frees_what_it_can(
     monitor: Monitor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = Stubborn(maxsize=10, getsizeof=lambda value: 10)
+    cache = Stubborn(maxsize=1000, getsizeof=lambda value: 10)
     cache.update(dict.fromkeys(range(10)))
     lock = threading.Lock()
     handle = shrink_cachetools(cache, lock=lock, name="stubborn", monitor=monitor)

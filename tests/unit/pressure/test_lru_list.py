@@ -169,7 +169,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
 
 TestAgainstAModel = AgainstAModel.TestCase
-TestAgainstAModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAgainstAModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
 def filled(n: int) -> LruList[int]:
