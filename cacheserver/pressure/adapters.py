@@ -32,7 +32,7 @@ BATCH = 128  # entries that go under one hold of the lock, as Linux's SHRINK_BAT
 SLICE = 0.02  # seconds after which a request ends: the monitor has others to serve, and asks again
 LOCK_WAIT = 0.02  # seconds that a hard request waits for the cache's lock; the monitor asks again
 SAMPLE = 16  # entries whose size is looked at to tell how much a cache holds
-TRIM_MIN = MIB  # bytes freed by one request from which it is worth to have malloc hand on its free pages
+TRIM_EVERY = 4 * MIB  # bytes freed until malloc is told again to hand on its free pages: 1 to 2 ms
 SOFT_SHARE = 0.5  # of what an lru_cache holds: a soft request for less is not worth losing all of it
 
 
@@ -123,6 +123,7 @@ class _Adapter:
     def __init__(self, cache: Any, name: str) -> None:
         self._cache: weakref.ref[Any] = weakref.ref(cache)
         self._name = name
+        self._untrimmed = 0
         self._complained = False
 
     def request_memory(self, target: int, hard: bool) -> int:
@@ -130,7 +131,9 @@ class _Adapter:
         if cache is None:
             return 0
         freed = self.shrink(cache, target, hard)
-        if freed >= TRIM_MIN:
+        self._untrimmed += freed
+        if self._untrimmed >= TRIM_EVERY:
+            self._untrimmed = 0
             trim()
         # All that has expired, a whole lru_cache: far more than was asked looks like a lie to who asks.
         return min(freed, target)
@@ -273,6 +276,7 @@ class _LruCache(_Adapter):
 def _register(
     cache: object, adapter: _Adapter, name: str, cost: float, monitor: Monitor | None
 ) -> Registration:
+    trim()  # its first call loads what it needs: now, while there is memory and time
     handle = register_shrinker(name, adapter.request_memory, count=adapter.count, cost=cost, monitor=monitor)
     weakref.finalize(cache, _bury, handle, monitor).atexit = False
     return handle

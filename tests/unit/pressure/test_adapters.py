@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -107,6 +108,17 @@ def test_a_request_ends_when_its_time_is_over(monitor: Monitor, monkeypatch: pyt
     freed = [handle.func(50_000, True) for _ in range(2)]
     assert freed[0] == freed[1] > 0
     assert len(cache) == 1000 - sum(freed) // 100 > 500
+
+
+def test_small_requests_add_up_to_a_trim(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    trims: list[int] = []
+    cache = cachetools.LRUCache(maxsize=1 << 40)
+    cache.update(dict.fromkeys(range(20)))
+    handle = shrink_cachetools(cache, lock=threading.Lock(), sizeof=lambda value: MIB, monitor=monitor)
+    monkeypatch.setattr(adapters, "trim", lambda: trims.append(len(cache)))
+    for _ in range(10):
+        handle.func(MIB, False)
+    assert trims == [16, 12]
 
 
 def test_a_sizeof_of_ones_own_counts_instead_of_the_caches(monitor: Monitor) -> None:
@@ -386,7 +398,7 @@ def test_trim_hands_on_what_malloc_has_free() -> None:
     blocks = [bytes(100 * KIB) for _ in range(100)]  # below malloc's threshold for mappings of their own
     fence = bytes(100 * KIB)
     del blocks
-    if sys.platform == "linux" and "glibc" in "".join(__import__("platform").libc_ver()):
+    if platform.libc_ver()[0] == "glibc":
         assert trim() is True
     else:
         assert trim() is False
