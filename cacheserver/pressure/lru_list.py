@@ -46,8 +46,7 @@ class _Link:
 
 
 # The bodies of these two are straight lines without a call or an allocation: nothing of this thread (a
-# finalizer, a signal's handler) can come between and see half a link. A link that is out refers to no other,
-# so that what it holds goes at once and does not wait for the cyclic garbage collector.
+# finalizer, a signal's handler) can come between and see half a link.
 def _insert(link: _Link, after: _Link) -> None:
     follower = after.next
     link.prev = after
@@ -60,7 +59,6 @@ def _unlink(link: _Link) -> None:
     before, follower = link.prev, link.next
     before.next = follower
     follower.prev = before
-    del link.prev, link.next
 
 
 class _Sublist:

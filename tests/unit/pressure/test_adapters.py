@@ -321,6 +321,30 @@ def test_a_cache_that_dies_within_a_tick_does_not_stop_it() -> None:
     assert monitor.buried.wait(30)
 
 
+def test_a_cache_may_die_under_a_lock_that_a_running_tick_waits_for() -> None:
+    monitor, lock, inside = Graves(), threading.Lock(), threading.Event()
+    cache, _ = make_cachetools(monitor)
+    got: list[bool] = []
+
+    def ledger() -> tuple[int, int]:
+        inside.set()
+        got.append(lock.acquire(timeout=30))
+        if got[-1]:
+            lock.release()
+        return 0, 0
+
+    monitor.register_shrinker("waits", lambda target, hard: 0, ledger=ledger)
+    ticking = threading.Thread(target=lambda: monitor.tick(1.0), daemon=True)
+    with lock:
+        ticking.start()
+        assert inside.wait(30)
+        del cache
+        gc.collect()
+    ticking.join(30)
+    assert got == [True]
+    assert monitor.buried.wait(30)
+
+
 def filled_lru_cache(entries: int) -> Any:
     @functools.cache
     def square(number: int) -> int:

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cacheserver.pressure import LruList, LruShrinker, LruStatus, lru_list
+from cacheserver.pressure import LruList, LruShrinker, LruStatus, lru_list, lru_shrinker
 from cacheserver.pressure.shrinker import Registration, Shrinker
 
 REMOVED, ROTATE, RETRY, SKIP, STOP = LruStatus
@@ -305,6 +305,23 @@ def test_a_removed_item_is_gone_without_the_garbage_collector() -> None:
         gc.enable()
 
 
+def test_an_item_added_while_its_group_goes_is_not_lost() -> None:
+    class Hasty(LruList[int]):
+        """The group goes between the look for its sublist and the add."""
+
+        def _sublist(self, node: int, group: object) -> lru_list._Sublist:
+            found = super()._sublist(node, group)
+            if group == "child" and not self.count():
+                assert super().add(0, 0, "parent")
+                assert self.reparent("child", "parent") == 0
+            return found
+
+    items = Hasty()
+    assert items.add(1, 0, "child")
+    assert contents(items) == [0, 1]
+    assert (items.count(group="child"), items.count(group="parent")) == (1, 1)
+
+
 def test_threads_lose_no_item_and_get_none_twice() -> None:
     items: LruList[int] = LruList()
     per_thread, owners = 4000, 3
@@ -380,6 +397,7 @@ class Files:
         self.sizes = dict(sizes)
         self.items: LruList[str] = LruList()
         self.freed: list[str] = []
+        self.left_at_first = -1  # on the list, when the first was freed
         for name in sizes:
             self.items.add(name, node=len(name) % 2)
         self.shrinker = LruShrinker(self.items, self.free, self.sizes.__getitem__)
@@ -388,6 +406,8 @@ class Files:
         if name.startswith("bad"):
             raise OSError("cannot")
         assert not self.items.remove(name)  # it is off the list already
+        if not self.freed:
+            self.left_at_first = self.items.count()
         self.freed.append(name)
 
 
@@ -405,6 +425,7 @@ def test_an_lru_shrinker_goes_on_over_many_batches_and_keeps_to_its_node() -> No
     assert files.shrinker.request_memory(9000, True, nodes=(1,)) == 9000
     assert all(len(name) % 2 == 1 for name in files.freed)
     assert (files.items.count((0,)), files.items.count((1,))) == (1000, 100)
+    assert files.left_at_first == 2000 - lru_shrinker.BATCH
 
 
 def test_an_lru_shrinker_contains_what_cannot_be_freed() -> None:
