@@ -28,7 +28,7 @@ from cacheserver.pressure.shrinker import DEFAULT_COST, Registration
 log = logging.getLogger("cacheserver.pressure")
 
 MIB = 1 << 20
-BATCH = 128  # entries that go under one hold of the lock, as Linux's SHRINK_BATCH
+BATCH = 128  # entries that soft takes under one hold of the lock, as Linux's SHRINK_BATCH
 SLICE = 0.02  # seconds after which a request ends: the monitor has others to serve, and asks again
 LOCK_WAIT = 0.02  # seconds that a hard request waits for the cache's lock; the monitor asks again
 SAMPLE = 16  # entries whose size is looked at to tell how much a cache holds
@@ -153,8 +153,23 @@ class _Adapter:
             log.error("shrinker %s: the cache raised %r; going on", self._name, error)
 
 
+class _Work:
+    """How far a request has come. `left`: entries that were there at first and may still go, -1: not known;
+    later ones are not worth chasing.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.freed = 0
+        self.left = -1
+
+    @property
+    def done(self) -> bool:
+        return self.freed >= self.target or self.left == 0
+
+
 class _Cachetools(_Adapter):
-    """A cachetools.Cache. The lock is held for a batch of entries at a time."""
+    """A cachetools.Cache. Soft holds the lock for a batch of entries at a time, hard until the end."""
 
     def __init__(
         self, cache: Any, base: Any, lock: Lock | None, sizeof: Callable[[Any], int] | None, name: str
@@ -168,31 +183,24 @@ class _Cachetools(_Adapter):
         self._counted = 0
 
     def shrink(self, cache: Any, target: int, hard: bool) -> int:
+        work = _Work(target)
         end = time.monotonic() + SLICE
-        freed, left = 0, -1  # left: entries that were there at first; later ones are not worth chasing
         try:
-            while freed < target and left != 0:
+            while not work.done:
                 # What goes is dropped when the lock is free: its finalizers may want it.
                 gone: list[tuple[Any, Any]] = []
                 if not self._enter(hard):
                     break
                 try:
-                    if left < 0:
+                    if work.left < 0:
                         gone += self._expired(cache)
-                        freed += sum(self._bytes_of(cache, key, value) for key, value in gone)
-                        left = len(cache)
-                    for _ in range(min(BATCH, left)):
-                        if freed >= target:
+                        work.freed = sum(self._bytes_of(cache, key, value) for key, value in gone)
+                        work.left = len(cache)
+                    # Hard keeps the lock: who goes on filling the cache meanwhile would undo it.
+                    while not work.done:
+                        self._evict(cache, gone, work)
+                        if not hard or time.monotonic() >= end:
                             break
-                        left -= 1
-                        try:
-                            gone.append(cache.popitem())
-                        except KeyError:  # the rest has expired meanwhile
-                            if len(cache):
-                                raise
-                            left = 0
-                            break
-                        freed += self._bytes_of(cache, *gone[-1])
                 finally:
                     self._leave()
                 if time.monotonic() >= end:
@@ -201,7 +209,22 @@ class _Cachetools(_Adapter):
                     time.sleep(0)  # soft has time: whoever waits for the lock goes first
         except Exception as error:
             self.complain(error)
-        return freed
+        return work.freed
+
+    def _evict(self, cache: Any, gone: list[tuple[Any, Any]], work: _Work) -> None:
+        """Take out a batch of entries."""
+        for _ in range(min(BATCH, work.left)):
+            work.left -= 1
+            try:
+                gone.append(cache.popitem())
+            except KeyError:
+                if len(cache):
+                    raise
+                work.left = 0  # the rest has expired meanwhile
+                break
+            work.freed += self._bytes_of(cache, *gone[-1])
+            if work.freed >= work.target:
+                break
 
     def count(self) -> int:
         cache = self._cache()
