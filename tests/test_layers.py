@@ -115,7 +115,11 @@ LAYERS: dict[str, set[str]] = {
 
 CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+)?c?import\s+(.+)$")
 HIDDEN = re.compile(r"\b(?:importlib|__import__|runpy|pkgutil)\b|^\s*include\s+[\"']", re.MULTILINE)
-OPTIONAL = ("import importlib\n", 'importlib.import_module("psutil")')  # only some systems need psutil
+OPTIONAL = (  # what only some systems, or some users, have
+    "import importlib\n",
+    'importlib.import_module("psutil")',
+    'importlib.import_module("cachetools")',
+)
 SUFFIXES = (".py", ".pyi", ".pyx", ".pxd")
 
 

@@ -9,6 +9,7 @@
 Knows the host (cgroups, /proc, psutil). Must not know the store, the protocol or asyncio.
 """
 
+from cacheserver.pressure.adapters import shrink_cachetools, shrink_lru_cache
 from cacheserver.pressure.chunks import ChunkAccount
 from cacheserver.pressure.context import Context
 from cacheserver.pressure.default import (
@@ -18,7 +19,10 @@ from cacheserver.pressure.default import (
     unregister_shrinker,
     unsubscribe,
 )
+from cacheserver.pressure.heap import trim
 from cacheserver.pressure.levels import Subscription
+from cacheserver.pressure.lru_list import LruList, LruStatus
+from cacheserver.pressure.lru_shrinker import LruShrinker
 from cacheserver.pressure.monitor import Monitor, Status
 from cacheserver.pressure.policy import Decision, Ledger, Level, State, decide
 from cacheserver.pressure.record import Recorder
@@ -36,6 +40,9 @@ __all__ = [
     "Decision",
     "Ledger",
     "Level",
+    "LruList",
+    "LruShrinker",
+    "LruStatus",
     "Monitor",
     "ObjectShrinker",
     "Outcome",
@@ -53,7 +60,10 @@ __all__ = [
     "default_monitor",
     "detect",
     "register_shrinker",
+    "shrink_cachetools",
+    "shrink_lru_cache",
     "subscribe",
+    "trim",
     "unregister_shrinker",
     "unsubscribe",
 ]
