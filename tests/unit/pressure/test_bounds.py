@@ -176,6 +176,7 @@ def test_no_usage_that_was_ever_read_is_no_bound(tmp_path: Path, caplog: pytest.
     assert len(caplog.records) == 1
 
 
+@pytest.mark.resident
 def test_this_processs_own_figures_add_up() -> None:
     space, data = RlimitSource(getrlimit=Limits(1 << 40, 1 << 40)).read(1.0)
     assert 0 < data.usage < space.usage < 1 << 40
