@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
 from collections.abc import Callable, Sequence
 
@@ -33,7 +32,7 @@ def bound_nodes() -> set[int] | None:
 
     A thread inherits the policy of the one that started it, so the monitor's has what `numactl` set.
     """
-    number = GET_MEMPOLICY.get(platform.machine())
+    number = GET_MEMPOLICY.get(os.uname().machine)
     try:
         import ctypes  # some builds of Python lack it
     except ImportError:
