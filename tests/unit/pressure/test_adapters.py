@@ -429,6 +429,7 @@ def test_sizes_of_endless_structures_are_bounded() -> None:
     assert size_of(loop) == sys.getsizeof(loop)
 
 
+@pytest.mark.resident
 def test_trim_hands_on_what_malloc_has_free() -> None:
     blocks = [bytes(100 * KIB) for _ in range(100)]  # below malloc's threshold for mappings of their own
     fence = bytes(100 * KIB)
