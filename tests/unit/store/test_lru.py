@@ -68,8 +68,8 @@ def test_plain_lru_evicts_exactly_what_was_used_longest_ago() -> None:
 
 
 class S3Fifo:
-    """The model: three queues, as its paper describes it, but with fewer ghosts: the index, whose buckets
-    hold nine items in twelve slots, and more where they overflow, has room for three to eight items."""
+    """The model: three queues, as its paper describes it, but with fewer ghosts: those of the index lie where
+    its buckets have slots to spare, which is worth as much as a queue of three to eight items, by trial."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
