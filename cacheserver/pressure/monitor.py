@@ -1,7 +1,7 @@
-"""The monitor: sources -> policy -> shrinkers -> grants, once a tick, in its own thread.
+"""The monitor: sources -> policy -> shrinkers -> grants, once a tick.
 
-Knows: when to look, and whom to ask. Must not know: the law (policy), a file format (sources), what a
-shrinker frees.
+Knows: what a tick is, and whom to ask. Must not know: the law (policy), a file format (sources), what a
+shrinker frees, what its thread waits for (runner).
 Threads: `tick` and `request` run in one thread at a time; they, `status`, `shrinkers`, `register_shrinker`,
 `unregister_shrinker`, `subscribe`, `unsubscribe`, `start`, `stop` may be called from any thread. All
 callbacks run in the thread that ticks or requests.
@@ -9,22 +9,15 @@ callbacks run in the thread that ticks or requests.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import select
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from cacheserver.pressure.announce import Announcer
 from cacheserver.pressure.levels import Levels, OnLevel, Subscription
-from cacheserver.pressure.outbox import Outbox
 from cacheserver.pressure.policy import (
     GROW_HOLD,
-    TICK_MIN,
     UNBOUNDED,
     Decision,
     Ledger,
@@ -36,51 +29,21 @@ from cacheserver.pressure.policy import (
 )
 from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.registration import Registration
+from cacheserver.pressure.runner import Runner
 from cacheserver.pressure.sharing import Outcome, ShrinkerSet
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
-from cacheserver.pressure.tally import Request, ShrinkerStatus, Tally
+from cacheserver.pressure.tally import Request, ShrinkerStatus, Status, Tally
 
 log = logging.getLogger("cacheserver.pressure")
 
 # every bound is read in full at least this often; between, a quiet tick reads the binding one
 FULL_SECONDS = 0.1
-WATCH_SECONDS = 1.0  # how often the sources are asked what to wait for
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 BOOKS_SECONDS = 1.0  # how often what has happened is summed up
 COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
-FAILED_TICK = 0.05  # seconds until the next try after an error of the monitor itself
-LOG_WAIT = 1.0  # seconds that stop() waits at most for the last lines to be written
 LOG_SECONDS = 10.0  # a line about failures at most this often
-# the thread's priority where the system allows it: it must run while neighbours burn the processors
-NICE = -10
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the monitor knows and has done. Sizes in bytes, times in seconds, counters since the start."""
-
-    level: Level
-    headroom: int
-    reserve: int
-    ceiling: int
-    limit: int
-    usage: int
-    binding: str
-    shrinks_soft: int
-    shrinks_hard: int
-    bytes_asked_soft: int
-    bytes_asked_hard: int
-    bytes_released_soft: int  # released within the request; what a soft request deferred is not in it
-    bytes_released_hard: int
-    ticks: int
-    cpu_seconds: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
-    seconds_soft: float  # until the shrinkers had answered, all requests together
-    seconds_hard: float
-    longest_soft: float  # and the longest of them
-    longest_hard: float
-    shrunk_at: float | None  # when the last request was answered, by the monitor's clock
 
 
 class Monitor:
@@ -114,12 +77,8 @@ class Monitor:
         self._books_due = self._counted_at = -1e9
         self._stalled = False
         self._failed_at = -1e9
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._outbox: Outbox | None = None
-        self._wake_read, self.wake_fd = _wake_pair()
-        self._watches: dict[int, Watch] = {}
-        self._watched_at = -1e9
+        self._runner = Runner(self, clock)
+        self.wake_fd = self._runner.wake_fd  # write 8 bytes, as to an eventfd, for a tick at once
 
     # -- shrinkers --
 
@@ -145,7 +104,7 @@ class Monitor:
         """
         registration = Registration(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
         self._shrinkers.add(registration)
-        self._full_at = -1e9  # the next tick judges anew and tells it what it may take
+        self.look_again()  # the next tick judges anew and tells it what it may take
         return registration
 
     def unregister_shrinker(self, handle: Registration) -> None:
@@ -187,7 +146,7 @@ class Monitor:
             outcome = self._shrinkers.ask(target, hard, nodes, group, may_block)
             if outcome.asked:
                 self._book(self._decision._replace(hard=hard), outcome, began)
-            self._full_at = -1e9  # the next tick measures what that has changed, and grants anew
+            self.look_again()  # the next tick measures what that has changed, and grants anew
             return outcome
         finally:
             self._ticking.release()
@@ -285,7 +244,7 @@ class Monitor:
             try:
                 found = source.read(now)
             except Exception as error:  # a broken source must not take the others with it
-                self._complain(now, f"source {source.name} raised {error!r}")
+                self.complain(now, f"source {source.name} raised {error!r}")
                 continue
             readings += found
             for reading in found:
@@ -369,25 +328,11 @@ class Monitor:
         """What each shrinker has been asked for and has given, in the order in which they registered."""
         return self._shrinkers.status()
 
-    def _complain(self, now: float, what: str) -> None:
-        if now - self._failed_at >= LOG_SECONDS:
-            self._failed_at = now
-            log.error("%s; going on", what, exc_info=True)
-
     # -- the thread --
 
     def start(self) -> None:
         """Make the first decision, then watch in a daemon thread. RuntimeError when already started."""
-        if self._thread is not None:
-            raise RuntimeError("the monitor is already started")
-        self._stop = threading.Event()  # a new one: an old thread must not miss that it was stopped
-        self._full_at = -1e9  # stop() has withdrawn what the last decision allowed
-        self.tick(self._clock())
-        self._outbox = Outbox(log)
-        self._thread = threading.Thread(
-            target=self._run, args=(self._stop, self._outbox), name="cacheserver-pressure", daemon=True
-        )
-        self._thread.start()
+        self._runner.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback, and a
@@ -395,92 +340,33 @@ class Monitor:
 
         `wake_fd` stays open: a shrinker that still holds its number must not write into somebody else's file.
         """
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        self._stop.set()
-        _write_wake(self.wake_fd)
-        if thread is not threading.current_thread():
-            thread.join(timeout)
-        if not thread.is_alive():
-            self._shrinkers.grant(0)
-            for source in self._sources:
-                source.close()
-            self._watches = {}
-        if self._outbox:
-            self._outbox.close(LOG_WAIT)
+        self._runner.stop(timeout)
 
-    def _run(self, stop: threading.Event, outbox: Outbox) -> None:
-        outbox.divert()
-        with contextlib.suppress(OSError, AttributeError):  # where it is not allowed it works without
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        delay = 0.0
-        while not stop.is_set():
-            try:
-                self._wait(delay)
-                if not stop.is_set():
-                    delay = self.tick(self._clock()).tick
-            except Exception as error:
-                self._complain(self._clock(), f"the pressure monitor failed with {error!r}")
-                time.sleep(FAILED_TICK)
+    # -- what the runner needs, see runner.Ticking --
 
-    def _wait(self, delay: float) -> None:
-        """Sleep `delay` seconds, or until somebody asks for a tick or the host reports something."""
-        now = self._clock()
-        if now - self._watched_at >= WATCH_SECONDS:
-            self._watched_at = now
-            self._watches = {watch.fd: watch for source in self._sources for watch in source.watches()}
-        if not self._decision.allowance:
-            # There was nothing to grant a moment ago: a store that goes on asking must not make this spin.
-            pause = min(delay, TICK_MIN)
-            if self._poll(pause, wake=False) or delay <= pause:
-                return
-            delay -= pause
-        self._poll(delay, wake=True)
+    @property
+    def decision(self) -> Decision:
+        """The decision in force."""
+        return self._decision
 
-    def _poll(self, delay: float, wake: bool) -> bool:
-        """Wait for the host's descriptors, and for `wake_fd` when `wake`; True when something came."""
-        poller = select.poll()
-        for fd, watch in self._watches.items():
-            poller.register(fd, watch.events)
-        if wake:
-            poller.register(self._wake_read, select.POLLIN)
-        ready = poller.poll(delay * 1000.0)
-        for fd, events in ready:
-            if fd == self._wake_read:
-                _read_wake(fd)
-                if self._decision.allowance:  # it is being spent
-                    self._full_at = -1e9
-                continue
-            watch = self._watches[fd]
-            self._full_at = -1e9  # whatever it was, look properly
-            if not watch.acknowledge(events):
-                del self._watches[fd]
-            elif watch.stall:
-                self._stalled = True
-        return bool(ready)
+    def look_again(self, stalled: bool = False) -> None:
+        """Have the next tick read everything; `stalled`: tasks have waited for memory, somebody says."""
+        self._full_at = -1e9
+        if stalled:
+            self._stalled = True
 
-    def __del__(self) -> None:
-        for fd in {self._wake_read, self.wake_fd} if hasattr(self, "wake_fd") else ():
-            os.close(fd)
+    def watches(self) -> Sequence[Watch]:
+        """What the sources have to wait for now."""
+        return [watch for source in self._sources for watch in source.watches()]
 
+    def withdraw(self) -> None:
+        """Nobody watches any more: take back what was allowed, close the sources."""
+        self._shrinkers.grant(0)
+        for source in self._sources:
+            source.close()
 
-def _wake_pair() -> tuple[int, int]:
-    """(descriptor to wait on, descriptor to write 8 bytes to): one eventfd, or a pipe where there is none."""
-    if hasattr(os, "eventfd"):
-        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        return fd, fd
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    os.set_blocking(write, False)
-    return read, write
-
-
-def _read_wake(fd: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        os.read(fd, 4096)
-
-
-def _write_wake(fd: int) -> None:
-    with contextlib.suppress(BlockingIOError):  # already as awake as can be
-        os.write(fd, (1).to_bytes(8, sys.byteorder))
+    def complain(self, now: float, what: str) -> None:
+        """One line about the exception being handled, unless there was one a moment ago."""
+        if now - self._failed_at >= LOG_SECONDS:
+            self._failed_at = now
+            log.error("%s; going on", what, exc_info=True)

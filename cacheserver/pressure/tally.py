@@ -48,6 +48,32 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """What the monitor knows and has done. Sizes in bytes, times in seconds, counters since the start."""
+
+    level: Level
+    headroom: int
+    reserve: int
+    ceiling: int
+    limit: int
+    usage: int
+    binding: str
+    shrinks_soft: int
+    shrinks_hard: int
+    bytes_asked_soft: int
+    bytes_asked_hard: int
+    bytes_released_soft: int  # released within the request; what a soft request deferred is not in it
+    bytes_released_hard: int
+    ticks: int
+    cpu_seconds: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
+    seconds_soft: float  # until the shrinkers had answered, all requests together
+    seconds_hard: float
+    longest_soft: float  # and the longest of them
+    longest_hard: float
+    shrunk_at: float | None  # when the last request was answered, by the monitor's clock
+
+
+@dataclass(frozen=True, slots=True)
 class ShrinkerStatus:
     """One shrinker at one moment. Sizes in bytes, times in seconds, counters since it was registered."""
 

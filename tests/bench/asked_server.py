@@ -12,6 +12,7 @@ import runpy
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 
@@ -27,9 +28,9 @@ def obey(owner: Any) -> None:
         print(released, time.monotonic() - started, flush=True)
 
 
-def main() -> None:
-    """Start the server's own main program without a monitor, and with the thread attached to its Server."""
-    from cacheserver import server, shrinkers
+def serve(obey: Callable[[Any], None]) -> None:
+    """Run the server's own main program, with a thread that runs `obey` attached to its Server."""
+    from cacheserver import server
 
     original = server.Server.__init__
 
@@ -38,9 +39,16 @@ def main() -> None:
         threading.Thread(target=obey, args=(self,), name="asks", daemon=True).start()
 
     server.Server.__init__ = init  # type: ignore[method-assign]
+    runpy.run_module("cacheserver", run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Serve without a monitor."""
+    from cacheserver import shrinkers
+
     shrinkers.StoreShrinker.register = lambda self, monitor: None  # type: ignore[method-assign,assignment,return-value]
     shrinkers.StoreShrinker.unregister = lambda self, monitor, handle: None  # type: ignore[method-assign]
-    runpy.run_module("cacheserver", run_name="__main__", alter_sys=True)
+    serve(obey)
 
 
 if __name__ == "__main__":

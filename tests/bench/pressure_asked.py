@@ -9,16 +9,17 @@ stdin.
 from __future__ import annotations
 
 import os
-import runpy
 import sys
 import threading
 import time
 from typing import Any
 
+from tests.bench.asked_server import serve
+
 
 def obey(owner: Any) -> None:
     """Do what the lines of stdin say."""
-    from cacheserver.pressure.monitor import NICE
+    from cacheserver.pressure.runner import NICE
 
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
     for line in sys.stdin:
@@ -28,19 +29,5 @@ def obey(owner: Any) -> None:
         print(freed, time.monotonic() - started, flush=True)
 
 
-def main() -> None:
-    """Start the server's own main program with the thread attached to its Server."""
-    from cacheserver import server
-
-    original = server.Server.__init__
-
-    def init(self: Any, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options)
-        threading.Thread(target=obey, args=(self,), name="asks", daemon=True).start()
-
-    server.Server.__init__ = init  # type: ignore[method-assign]
-    runpy.run_module("cacheserver", run_name="__main__", alter_sys=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(obey)
