@@ -16,6 +16,7 @@ import importlib
 import logging
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Protocol
@@ -118,7 +119,7 @@ def shrink_lru_cache(
     return _register(func, _LruCache(func, item_bytes, name), name, cost, monitor)
 
 
-class _Adapter:
+class _Adapter(ABC):
     """A cache held weakly, and what is common: the log's one line, the trim."""
 
     def __init__(self, cache: Any, name: str) -> None:
@@ -139,13 +140,13 @@ class _Adapter:
         # All that has expired, a whole lru_cache: far more than was asked looks like a lie to who asks.
         return min(freed, target)
 
+    @abstractmethod
     def shrink(self, cache: Any, target: int, hard: bool) -> int:
         """Free `target` bytes of a cache that is alive; the bytes freed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self) -> int:
         """Bytes it could free, roughly."""
-        raise NotImplementedError
 
     def complain(self, error: Exception) -> None:
         """One line for the first failure."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from cacheserver.pressure.levels import OnLevel, Subscription
 from cacheserver.pressure.monitor import Monitor
 from cacheserver.pressure.policy import Level
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
+
+User = TypeVar("User", Registration, Subscription)
 
 _lock = threading.Lock()
 _monitor: Monitor | None = None
@@ -50,13 +53,7 @@ def register_shrinker(
         return monitor.register_shrinker(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
     shared = default_monitor()
     handle = shared.register_shrinker(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
-    with _lock:
-        _users.add(handle)
-    try:
-        _settle(shared)
-    except BaseException:  # no thread to be had: nobody would ever call it
-        unregister_shrinker(handle)
-        raise
+    _join(shared, handle, unregister_shrinker)
     return handle
 
 
@@ -71,9 +68,7 @@ def unregister_shrinker(handle: Registration, monitor: Monitor | None = None) ->
         return
     shared = default_monitor()
     shared.unregister_shrinker(handle)
-    with _lock:
-        _users.discard(handle)
-    _settle(shared)
+    _part(shared, handle)
 
 
 def subscribe(level: Level, callback: OnLevel, *, monitor: Monitor | None = None) -> Subscription:
@@ -85,13 +80,7 @@ def subscribe(level: Level, callback: OnLevel, *, monitor: Monitor | None = None
         return monitor.subscribe(level, callback)
     shared = default_monitor()
     handle = shared.subscribe(level, callback)
-    with _lock:
-        _users.add(handle)
-    try:
-        _settle(shared)
-    except BaseException:  # no thread to be had: nobody would ever call it
-        unsubscribe(handle)
-        raise
+    _join(shared, handle, unsubscribe)
     return handle
 
 
@@ -102,8 +91,23 @@ def unsubscribe(handle: Subscription, monitor: Monitor | None = None) -> None:
         return
     shared = default_monitor()
     shared.unsubscribe(handle)
+    _part(shared, handle)
+
+
+def _join(shared: Monitor, user: User, undo: Callable[[User], None]) -> None:
+    """Have the monitor run for `user`; where it cannot, nobody would ever call it, and `undo` forgets it."""
     with _lock:
-        _users.discard(handle)
+        _users.add(user)
+    try:
+        _settle(shared)
+    except BaseException:
+        undo(user)
+        raise
+
+
+def _part(shared: Monitor, user: Registration | Subscription) -> None:
+    with _lock:
+        _users.discard(user)
     _settle(shared)
 
 

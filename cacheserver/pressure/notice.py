@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
@@ -22,7 +23,7 @@ READS = 16  # of what is read to be thrown away, at one event: whoever writes wi
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
-class NoticeSource:
+class NoticeSource(ABC):
     """One descriptor, kept open. A subclass says how to open it.
 
     Where it waits for POLLPRI it is a PSI file, which is never read: a read takes nothing away, and tells
@@ -40,12 +41,12 @@ class NoticeSource:
         self._retry_at = -1e9
         self._opened_at = 0.0
 
+    @abstractmethod
     def _open(self) -> tuple[int, int]:
         """(descriptor, poll events), or (-1, 0) where there is nothing to open and nobody expects it.
 
         OSError or ValueError: it should be there, and cannot be used.
         """
-        raise NotImplementedError
 
     def _moved(self) -> bool:
         """Whether what is open is no longer what `_open` would open."""
