@@ -9,6 +9,8 @@ RUN python -m venv /opt/cacheserver && /opt/cacheserver/bin/pip install --no-cac
 FROM python:3.11-slim
 RUN groupadd --system --gid 11211 memcache && useradd --system --uid 11211 --gid memcache --no-create-home memcache
 COPY --from=build /opt/cacheserver /opt/cacheserver
+# The base image has no compiled modules of the standard library; without these each start compiles them anew.
+RUN /opt/cacheserver/bin/python -c 'import cacheserver.cli, cacheserver.ping, cacheserver.server'
 # Arguments that begin with "-" are the server's; anything else is a command of its own.
 RUN printf '%s\n' '#!/bin/sh' 'case "$1" in -*) set -- cacheserver "$@";; esac' 'exec "$@"' \
     > /usr/local/bin/docker-entrypoint.sh && chmod 755 /usr/local/bin/docker-entrypoint.sh

@@ -8,6 +8,7 @@ fed by that worker only.
 """
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from cacheserver.foresight cimport engine_fetch, engine_foresee
 from cacheserver.output cimport Output, Span, output_free, output_reset, output_room
 from cacheserver.session cimport (
     CARRY_MAX,
@@ -29,6 +30,7 @@ from cacheserver.session cimport (
     STRANGER_MAX,
     Transport,
     session_between,
+    session_at_line,
     session_receiving,
     session_swallowing,
 )

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The engine: see engine.pxd. Storage commands are in storage, the get family in retrieval, those of
 one line in oneline, the meta commands in meta; here is the loop."""
 cimport cython
@@ -11,16 +11,16 @@ from cacheserver.meta cimport answer_meta
 from cacheserver.observe cimport COUNT_PREFIXES, saw_connection
 from cacheserver.oneline cimport answer_oneline
 from cacheserver.output cimport (
-    Writer, add_span, output_room, put_line, writer_bytes, writer_close_run, writer_open, writer_room,
+    Writer, add_span, output_room, put_line, writer_fed, writer_close_run, writer_open, writer_room,
 )
-from cacheserver.retrieval cimport answer_line
+from cacheserver.retrieval cimport answer_gets, answer_line
 from cacheserver.session cimport (
     AUTH_CMDS, AUTH_ERRORS, COMMAND, COUNTERS, KEYS, LINE, LOGIN, OUTPUT_PAUSE, SKIP, STRANGER_MAX, SWALLOW,
     TURN_NS, TURN_STEPS, VALUE, session_start, store_exptime,
 )
 from cacheserver.storage cimport give_up_value, store_block, take_value
 from cacheserver.store.journal cimport SEE_CONNECTIONS, journal_close
-from cacheserver.store.operations cimport STORED, store_tick
+from cacheserver.store.operations cimport store_tick
 from cacheserver.store.platform cimport atomic_add, atomic_get
 from cacheserver.store.receive cimport store_abandon, store_is_revoked, store_progress
 from cacheserver.store.view cimport store_unpin
@@ -148,11 +148,17 @@ cdef Feed request(EngineC *e, Session *s, Writer *w, Request *r, const char *p, 
 
 
 cdef Feed line(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_t *used, bint *wait) noexcept nogil:
-    """Mode LINE: parse one request and execute it."""
+    """Mode LINE: parse one request and execute it; or several of the most frequent kind."""
     cdef Request r
     cdef const char *stop
-    cdef Parsed parsed = parse(p, n, &r)
+    cdef Parsed parsed
     cdef Feed feed
+    cdef uint32_t gets = answer_gets(e, s, w, p, n, used) if p[0] == 0x67 else 0
+    if gets:
+        s.behind = False
+        e.cost = gets
+        return FEED_MORE
+    parsed = parse(p, n, &r)
     if parsed == GOT_REQUEST:
         return request(e, s, w, &r, p, n, used, wait)
     if parsed == BAD_REQUEST:
@@ -199,7 +205,8 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
     if s.mode == LINE:
         return line(e, s, w, p, n, used, wait)
     if s.mode == VALUE:
-        e.heavy = s.behind = True
+        e.cost = TURN_STEPS
+        s.behind = True
         used[0] = take_value(e, s, w, p, n)
     elif s.mode == SWALLOW:
         used[0] = n if <int64_t>n < s.remaining else <size_t>s.remaining
@@ -214,7 +221,7 @@ cdef Feed step(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_
         if lf != NULL:
             s.mode = LINE
     elif s.mode == LOGIN:
-        e.heavy = True
+        e.cost = TURN_STEPS
         return login(e, s, w, p, n, used, wait)
     else:
         return FEED_COMMAND
@@ -231,7 +238,7 @@ cdef inline int64_t turn_clock() noexcept nogil:
 cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t *consumed, Output *out) noexcept nogil:
     """Execute what is complete in `buf`; the caller keeps what was not consumed and puts it before the next bytes."""
     cdef Writer w
-    cdef size_t pos = 0, used, before = out.bytes, most = OUTPUT_PAUSE if s.trusted else STRANGER_MAX
+    cdef size_t pos = 0, used, most = OUTPUT_PAUSE if s.trusted else STRANGER_MAX
     cdef int64_t until = 0
     cdef uint32_t steps = 0
     cdef bint wait = False
@@ -241,7 +248,7 @@ cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t 
     s.after_command = False
     writer_open(&w, out)
     while pos < n and not wait and feed == FEED_MORE:
-        if writer_bytes(&w) - before >= most:
+        if writer_fed(&w) >= most:
             feed = FEED_PAUSED
             break
         if steps >= TURN_STEPS:
@@ -252,10 +259,10 @@ cdef Feed engine_feed(EngineC *e, Session *s, const char *buf, size_t n, size_t 
             elif turn_clock() >= until:
                 feed = FEED_PAUSED
                 break
-        e.heavy = False
+        e.cost = 1
         feed = step(e, s, &w, buf + pos, n - pos, &used, &wait)
         pos += used
-        steps += TURN_STEPS if e.heavy else 1
+        steps += e.cost
         if w.failed:
             feed = FEED_CLOSE
     writer_close_run(&w)

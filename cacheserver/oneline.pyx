@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Commands of one line: see oneline.pxd."""
 from libc.stdint cimport uint64_t
 
@@ -6,7 +6,7 @@ from cacheserver.observe cimport BY_DELETE, count_delete, note_delete, note_get
 from cacheserver.output cimport Writer, put_line, writer_room
 from cacheserver.session cimport (
     CMD_FLUSH, CMD_TOUCH, DECR_HITS, DECR_MISSES, DELETE_HITS, DELETE_MISSES, INCR_HITS, INCR_MISSES,
-    TOUCH_HITS, TOUCH_MISSES, store_exptime,
+    TOUCH_HITS, TOUCH_MISSES, TURN_STEPS, store_exptime,
 )
 from cacheserver.store.arithmetic cimport store_arith
 from cacheserver.store.operations cimport (
@@ -44,7 +44,7 @@ cdef void arithmetic(EngineC *e, Writer *w, Request *r) noexcept nogil:
 
 cdef void flush_all(EngineC *e, Writer *w, Request *r) noexcept nogil:
     e.counters[CMD_FLUSH] += 1
-    e.heavy = True
+    e.cost = TURN_STEPS
     if not e.flush_enabled:
         if not r.noreply:
             put_line(w, REPLY_FLUSH_REFUSED)

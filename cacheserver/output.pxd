@@ -27,6 +27,7 @@ cdef struct Output:
 cdef struct Writer:          # one feed's way to the Output
     Output *out
     size_t run               # where the text that is not in a span yet begins
+    size_t begin             # bytes that were in the Output before
     bint failed              # no memory for the reply: the connection must close
 
 cdef bint output_room(Output *out, size_t text, uint32_t spans) noexcept nogil
@@ -36,6 +37,7 @@ cdef void output_free(Output *out) noexcept nogil
 cdef inline void writer_open(Writer *w, Output *out) noexcept nogil:
     w.out = out
     w.run = out.text.len
+    w.begin = out.bytes
     w.failed = False
 
 cdef inline bint writer_room(Writer *w, size_t text) noexcept nogil:
@@ -60,9 +62,9 @@ cdef inline void writer_close_run(Writer *w) noexcept nogil:
         add_span(w.out, NULL, w.run, w.out.text.len - w.run, 0)
         w.run = w.out.text.len
 
-cdef inline size_t writer_bytes(Writer *w) noexcept nogil:
-    """Bytes in the Output, the text that is not in a span yet included."""
-    return w.out.bytes + (w.out.text.len - w.run)
+cdef inline size_t writer_fed(Writer *w) noexcept nogil:
+    """Bytes of reply since the feed began, the text that is not in a span yet included."""
+    return w.out.bytes + (w.out.text.len - w.run) - w.begin
 
 cdef inline void put_line(Writer *w, Status status) noexcept nogil:
     """Write one of the fixed replies."""

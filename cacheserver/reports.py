@@ -111,7 +111,7 @@ class Reports:
                 *stats.picked(stats.COUNTERS, now),
                 *(stats.picked(("idle_kicks",), now) if self._server.config.idle_timeout else ()),
                 *stats.picked(("bytes_read", "bytes_written"), now),
-                ("limit_maxbytes", status.ceiling),
+                ("limit_maxbytes", self._server.ceiling),
                 *stats.picked(("accepting_conns", "listen_disabled_num", "time_in_listen_disabled_us"), now),
                 ("threads", len(self._server.engines)),
                 *stats.picked(("conn_yields", *stats.STORE_FIELDS), now),
@@ -166,7 +166,7 @@ class Reports:
 
     def _settings(self, _rest: list[bytes]) -> bytes:
         knobs = {**self._server.config.settings(), **self._changed()}
-        return stats.render(stats.settings_rows(knobs, self._server.monitor.status().ceiling))
+        return stats.render(stats.settings_rows(knobs, self._server.ceiling))
 
     def _items(self, _rest: list[bytes]) -> bytes:
         return stats.render(stats.item_rows(self._reading().classes))

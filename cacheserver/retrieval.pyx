@@ -1,9 +1,9 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The get family: see retrieval.pxd."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
-from cacheserver.output cimport Output, Writer, add_span, put_line, writer_bytes, writer_close_run, writer_room
+from cacheserver.output cimport Output, Writer, add_span, put_line, writer_close_run, writer_fed, writer_room
 from cacheserver.observe cimport count_get, note_get
 from cacheserver.session cimport (
     CMD_GET,
@@ -24,14 +24,15 @@ from cacheserver.session cimport (
     Feed,
     Session,
 )
-from cacheserver.store.operations cimport store_get, store_hash, store_prefetch, store_view_expire
+from cacheserver.store.operations cimport store_get, store_hash, store_prefetch, store_prefetch_item, store_view_expire
 from cacheserver.store.view cimport View, store_done, store_pin, store_unpin
 from protocol.buffer cimport buffer_put
-from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_END, VALUE_HEAD_MAX, put_crlf, put_value
+from protocol.reply cimport REPLY_BAD_FORMAT, REPLY_END, VALUE_HEAD_MAX, put_crlf, put_end, put_value
 from protocol.request cimport KEY_MAX, next_key
+from protocol.text cimport read_get
 
 cdef enum:
-    BATCH = 16               # keys hashed and prefetched ahead in a multiget
+    END_MAX = 7              # bytes behind a value: its CRLF, and "END" with one
 
 
 cdef bint answer_value(EngineC *e, Writer *w, View *v) noexcept nogil:
@@ -45,7 +46,7 @@ cdef bint answer_value(EngineC *e, Writer *w, View *v) noexcept nogil:
             add_span(w.out, v.value, 0, v.nbytes, pin)
             put_crlf(&w.out.text)
             return True
-        if not writer_room(w, v.nbytes + 2):
+        if not writer_room(w, v.nbytes + END_MAX):
             store_done(v)
             return False
     buffer_put(&w.out.text, v.value, v.nbytes)
@@ -55,13 +56,13 @@ cdef bint answer_value(EngineC *e, Writer *w, View *v) noexcept nogil:
 
 
 cdef bint answer_key(EngineC *e, Session *s, Writer *w, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
-    """Look one key up and write its VALUE, if any; False if memory for the reply is out."""
+    """Look one key up and write its VALUE, if any, with room for an END behind it; False if memory for the reply is out."""
     cdef View v
-    if not writer_room(w, VALUE_HEAD_MAX + INLINE_MAX + 2):
+    if not writer_room(w, VALUE_HEAD_MAX + INLINE_MAX + END_MAX):
         return False
     # gat counts as a touch and not as a get, as in memcached.
     e.counters[CMD_TOUCH if s.touching else CMD_GET] += 1
-    if not store_get(e.store, hash, key, nkey, e.now, &v):
+    if not store_get(e.store, hash, key, nkey, e.now, s.touching, &v):
         e.counters[TOUCH_MISSES if s.touching else GET_MISSES] += 1
         e.counters[GET_EXPIRED] += v.expired
         note_get(e, key, nkey)
@@ -88,18 +89,58 @@ cdef void roll_back(EngineC *e, Writer *w, const Writer *mark, size_t text, uint
     w.run = mark.run
 
 
+cdef inline void fetch_items(EngineC *e, const uint64_t *hashes, uint32_t n) noexcept nogil:
+    """Start fetching the items of several keys, of which store_prefetch() knows already."""
+    cdef uint32_t i
+    if n > 1:
+        for i in range(n):
+            store_prefetch_item(e.store, hashes[i])
+
+
+cdef uint32_t answer_gets(EngineC *e, Session *s, Writer *w, const char *p, size_t n, size_t *used) noexcept nogil:
+    """Answer the requests "get <key>" that follow one another at the head of `n` bytes, GETS_MAX at most: while one item
+    is read the next are on their way from memory. Returns how many, the one included for which memory was out; they were
+    `used` bytes."""
+    cdef const char *keys[GETS_MAX]
+    cdef const char *ends[GETS_MAX]
+    cdef uint32_t lengths[GETS_MAX]
+    cdef uint64_t hashes[GETS_MAX]
+    cdef const char *stop = read_get(p, p + n, &keys[0], &lengths[0])
+    cdef uint32_t count = 0, i
+    if stop == NULL:
+        return 0
+    s.with_cas = s.touching = False
+    while stop != NULL:
+        hashes[count] = store_hash(e.store, keys[count], lengths[count])
+        ends[count] = stop
+        count += 1
+        if count > 1 or stop < p + n:
+            store_prefetch(e.store, hashes[count - 1])
+        if count == GETS_MAX or stop == p + n:
+            break
+        stop = read_get(stop, p + n, &keys[count], &lengths[count])
+    fetch_items(e, hashes, count)
+    for i in range(count):
+        if not answer_key(e, s, w, hashes[i], keys[i], lengths[i]):
+            return i + 1
+        put_end(&w.out.text)
+        used[0] = ends[i] - p
+        if writer_fed(w) >= OUTPUT_PAUSE:
+            return i + 1
+    return count
+
+
 cdef const char *answer_keys(EngineC *e, Session *s, Writer *w, const char *p, const char *end, bint *bad) noexcept nogil:
     """Answer keys from `p` on; returns where it stopped: `end`, a pause in between, or (`bad`) at an over-long key."""
-    cdef const char *keys[16]
-    cdef uint32_t lengths[16]
-    cdef uint64_t hashes[16]
+    cdef const char *keys[GETS_MAX]
+    cdef uint32_t lengths[GETS_MAX]
+    cdef uint64_t hashes[GETS_MAX]
     cdef const char *cursor = p
     cdef uint32_t n, i
-    cdef size_t before = writer_bytes(w)
     bad[0] = False
     while not bad[0]:
         n = 0
-        while n < BATCH and next_key(&cursor, end, &keys[n], &lengths[n]):
+        while n < GETS_MAX and next_key(&cursor, end, &keys[n], &lengths[n]):
             if lengths[n] > KEY_MAX:
                 bad[0] = True
                 break
@@ -108,8 +149,9 @@ cdef const char *answer_keys(EngineC *e, Session *s, Writer *w, const char *p, c
             n += 1
         if n == 0:
             return end
+        fetch_items(e, hashes, n)
         for i in range(n):
-            if writer_bytes(w) - before >= OUTPUT_PAUSE:
+            if writer_fed(w) >= OUTPUT_PAUSE:
                 bad[0] = False
                 return keys[i]
             if not answer_key(e, s, w, hashes[i], keys[i], lengths[i]):

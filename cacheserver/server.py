@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -29,7 +30,6 @@ from cacheserver.desk import Desk
 from cacheserver.detail import Detail
 from cacheserver.engine import Engine, store_clock
 from cacheserver.errors import StartError, one_line
-from cacheserver.handshakes import MOST, Handshakes
 from cacheserver.housekeeping import Housekeeping
 from cacheserver.net.datagram import Datagrams
 from cacheserver.net.listener import Listener
@@ -40,11 +40,14 @@ from cacheserver.relief import Relief
 from cacheserver.shrinkers import StoreShrinker
 from cacheserver.sockets import Sockets, close_sockets, open_sockets
 from cacheserver.store.store import Store
-from cacheserver.tls import Certificates
 from cacheserver.walk import Walk
 from cacheserver.watch import Watch
 from cacheserver.watchlog import CONNEVENTS, DELETIONS, EVICTIONS, FETCHERS, MUTATIONS, WatchLog
 from cacheserver.worker import Worker
+
+if TYPE_CHECKING:
+    from cacheserver.handshakes import Handshakes
+    from cacheserver.tls import Certificates
 
 log = logging.getLogger("cacheserver")
 
@@ -55,6 +58,9 @@ JOIN_SECONDS = 0.5
 BYTES_PER_SHARD = 128 * MIB  # below this a shard loses more in half-filled pages than its own lock saves
 STRANGERS_SHARE = 4  # unfinished handshakes may take this part of the places of -c
 CROWD_SECONDS = 0.01  # until it is looked whether some have left
+# How long the pressure monitor's thread may wait for the interpreter while workers are busy: in the 5 ms that
+# are Python's own, a neighbour that grows by 1 GiB a second takes a tenth of a small reserve.
+SWITCH_SECONDS = 0.0005
 THREAD_STACK = 512 << 10  # bytes; a huge page does not fit, so a stack costs what it uses
 WATCHED = {
     b"fetchers": FETCHERS,
@@ -71,6 +77,7 @@ def run(config: Config) -> int:
     The order matters: root binds the sockets and writes the process id, then goes; threads come after the
     fork. Raises StartError.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     process.fill_standard_streams()
     process.end_on_signals()
     users = _users(config)  # maybe only root may read the file
@@ -230,10 +237,17 @@ class Server:
             f"cacheserver {__version__} listening on {addresses}, {workers}; "
             f"limit {size_text(status.limit)} from {status.binding}; "
             f"reserve {100 * status.reserve / max(1, status.limit):.0f} %; "
-            f"{size_text(status.ceiling)} left for the cache"
+            f"{size_text(self.ceiling)} left for the cache"
         )
 
+    @property
+    def ceiling(self) -> int:
+        """Bytes the cache may hold now: what the host leaves to it, within the store's address space."""
+        return min(self.monitor.status().ceiling, self.store.space)
+
     def _handshakes(self, certificates: Certificates) -> Handshakes:
+        from cacheserver.handshakes import MOST, Handshakes
+
         workers = itertools.cycle(self.reactors)
         return Handshakes(
             lambda: certificates.context,
@@ -315,9 +329,8 @@ class Server:
     def _upkeep(self, budget_us: int) -> bool:
         more = self.store.maintain(store_clock(), budget_us)
         self._shrinker.tell_revoked()
-        status = self.monitor.status()
-        self.store.ceiling = status.ceiling
-        self._buffers.follow(status.limit)
+        self.store.ceiling = self.ceiling
+        self._buffers.follow(self.monitor.status().limit)
         self._buffers.tidy()
         return more
 
@@ -393,7 +406,12 @@ def _users(config: Config) -> Users | None:
 
 
 def _certificates(config: Config) -> Certificates | None:
-    return Certificates(config) if config.tls else None
+    """Load what TLS takes, only where it is on: 200 KiB. All of it now, while root may still read it."""
+    if not config.tls:
+        return None
+    from cacheserver import handshakes, tls  # noqa: F401
+
+    return tls.Certificates(config)
 
 
 def _recorder(config: Config, monitor: Monitor) -> Recorder | None:

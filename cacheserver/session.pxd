@@ -17,7 +17,7 @@ from protocol.request cimport Echo
 cdef enum:
     OUTPUT_PAUSE = 1048576   # bytes of reply for one session in one feed before FEED_PAUSED
     TURN_NS = 500000         # nanoseconds of one feed before FEED_PAUSED: others wait for their turn
-    TURN_STEPS = 16          # steps from one look at the clock to the next; a heavy one counts as so many
+    TURN_STEPS = 16          # steps from one look at the clock to the next
     CARRY_MAX = 131072 + 512 # most unconsumed bytes a FEED_MORE may leave for the connection to keep
     STRANGER_MAX = 4096      # bytes received at once from, and bytes of reply to, a client that has not logged in
 
@@ -78,7 +78,7 @@ cdef struct EngineC:
     int64_t wall             # Unix time when the store clock showed 0
     bint flush_enabled
     bint guarded             # clients must log in
-    bint heavy               # the step that runs may have moved a lot of memory
+    uint32_t cost            # steps that the one which runs counts as: TURN_STEPS where it may have moved a lot of memory
     char version[32]         # "VERSION a.b.c\r\n"
     uint32_t nversion
     uint64_t counters[32]
@@ -94,6 +94,10 @@ cdef inline Mode session_start(Session *s) noexcept nogil:
 cdef inline bint session_between(Session *s) noexcept nogil:
     """Whether the session waits for a new request."""
     return s.mode == LINE or s.mode == LOGIN
+
+cdef inline bint session_at_line(Session *s) noexcept nogil:
+    """Whether the session waits for a new request of a client that may do everything."""
+    return s.mode == LINE and s.trusted
 
 cdef inline bint session_receiving(Session *s) noexcept nogil:
     return s.mode == VALUE

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The storage commands: see storage.pxd."""
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -17,6 +17,7 @@ from cacheserver.session cimport (
     STORE_NO_MEMORY,
     STORE_TOO_LARGE,
     SWALLOW,
+    TURN_STEPS,
     VALUE,
     EngineC,
     Session,
@@ -41,7 +42,6 @@ from cacheserver.store.operations cimport (
     Put,
     PutMode,
     store_drop,
-    store_fits,
     store_hash,
     store_put,
 )
@@ -150,42 +150,46 @@ cdef bint store_block(EngineC *e, Session *s, Writer *w, Request *r, const char 
     """A storage line with `n` bytes after it. False: wait for more bytes; else `used` of them are done with."""
     cdef Put put
     cdef uint32_t nbytes = <uint32_t>r.nbytes, exptime
-    cdef uint64_t hash
+    cdef size_t data = <size_t>r.nbytes + 2
+    cdef bint whole = n >= data, extending
+    cdef uint64_t hash, need
     cdef Outcome outcome
     used[0] = 0
-    if n < <size_t>r.nbytes + 2 and r.length + <size_t>r.nbytes + 2 <= WHOLE_MAX and not s.whole:
+    if not whole and r.length + data <= WHOLE_MAX and not s.whole:
         return False
     if r.op == OP_MS:
         read_terms(r, &put)
     else:
         plain_terms(r, &put)
-    e.heavy = put.mode == PUT_APPEND or put.mode == PUT_PREPEND
+    extending = put.mode == PUT_APPEND or put.mode == PUT_PREPEND
+    if extending:
+        e.cost = TURN_STEPS
     exptime = store_exptime(e, r.exptime)
     hash = store_hash(e.store, r.key, r.nkey)
-    if not store_fits(e.store, r.nkey, r.flags, r.nbytes):
+    need = item_size(r.nkey, r.flags, r.nbytes)
+    if need > e.store.max_item:
         refuse_value(e, s, w, r, &put, hash, TOO_LARGE)
         return True
-    if n < <size_t>r.nbytes + 2 and s.whole:
+    if not whole and s.whole:
         used[0] = n              # no item is reserved: nobody makes room with a datagram for what it does not hold
         if not r.noreply:
             put_line(w, REPLY_BAD_CHUNK)
         return True
-    if n >= <size_t>r.nbytes + 2 and item_size(r.nkey, r.flags, r.nbytes) <= CHUNK_MAX:
-        used[0] = nbytes + 2
+    if whole and need <= CHUNK_MAX:
+        used[0] = data
         count_block(e, r)
         if block[nbytes] != 0x0d or block[nbytes + 1] != 0x0a:
             if r.op == OP_MS or not r.noreply:
                 put_line(w, REPLY_BAD_CHUNK)
             return True
-        if e.heavy:
+        if extending:
             outcome = store_extend(e.store, &put, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, e.now)
         else:
             outcome = store_put(e.store, &put, hash, r.key, r.nkey, r.flags, exptime, block, nbytes, e.now)
         note_store(e, r.key, r.nkey, put.mode, outcome, r.flags, exptime, nbytes)
         end_block(e, w, r, &put, outcome)
         return True
-    if r.length + <size_t>r.nbytes + 2 <= CARRY_MAX and \
-            not store_may_reserve(e.store, item_size(r.nkey, r.flags, r.nbytes)):
+    if r.length + data <= CARRY_MAX and not store_may_reserve(e.store, need):
         return False             # the connection's own buffer, which has a bound of its own, must do
     outcome = store_reserve(e.store, hash, r.key, r.nkey, r.flags, exptime, nbytes, e.now, &s.reservation)
     if outcome != STORED:

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The watch log: see watchlog.pxd (and watchlog.pyi for the docstrings of its face)."""
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest.sizes import positive
 from loadtest.streams import LAWS, Distributions, make
 from loadtest.traces import FORMS, Block, TraceError, first, read
 from loadtest.wire import Wire, WireError
@@ -177,6 +178,14 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def factor(text: str) -> float:
+    """A type for argparse: numbers above 0."""
+    try:
+        return positive(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     laws = "; ".join(f"{name}:{','.join(f'{k}={v}' for k, v in LAWS[name][1].items())}" for name in LAWS)
     parser = argparse.ArgumentParser(
@@ -214,7 +223,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     sizes.add_argument(
         "--cache-keys", type=at_least(1), help="value is of the size with which so many would fill it"
     )
-    sizes.add_argument("--size-factor", type=float, default=1.0, help="times what the trace says")
+    sizes.add_argument("--size-factor", type=factor, default=1.0, help="times what the trace says")
     found = parser.parse_args(given)
     if (found.cache_bytes is None) != (found.cache_keys is None):
         parser.error("--cache-bytes and --cache-keys go together")

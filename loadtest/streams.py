@@ -134,13 +134,17 @@ class Distributions:
 
     def size(self, key: int, seed: int = 0) -> int:
         """Bytes of the value of a key, always the same ones."""
-        place = _mixed(key, seed) / (MASK + 1) * self._sizes[-1]
+        return self.quantile(_mixed(key, seed) / (MASK + 1))
+
+    def quantile(self, share: float) -> int:
+        """Bytes that this share of the values, from 0 to below 1, does not exceed."""
+        place = share * self._sizes[-1]
         at = bisect_right(self._sizes, place)
         if len(self._ends) == len(self._sizes):
             return self._ends[at]
         below = self._sizes[at - 1] if at else 0.0
-        share = (place - below) / (self._sizes[at] - below)
-        return int(self._ends[at] + share * (self._ends[at + 1] - self._ends[at]))
+        within = (place - below) / (self._sizes[at] - below)
+        return int(self._ends[at] + within * (self._ends[at + 1] - self._ends[at]))
 
     def stream(self, keys: int, seed: int = 1) -> Iterator[Block]:
         """Requests to `keys` keys and to others that are asked for once; each key keeps its size."""

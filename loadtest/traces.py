@@ -105,7 +105,7 @@ def guess(path: Path) -> str:
     except BROKEN as error:
         raise TraceError(f"{path} cannot be read: {error}") from None
     if not TEXT.issuperset(head):
-        raise TraceError(f"{path} is not text: say --form int32 or --form int64")
+        raise TraceError(f"{path} is not text: say whether it is of the form int32 or int64")
     columns = len(head.split(b"\n")[0].split())
     if columns not in COLUMNS:
         raise TraceError(f"{path} has {columns} columns, and no known form has: is it a trace?")

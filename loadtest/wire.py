@@ -28,12 +28,12 @@ class Wire:
 
     def __init__(self, address: str, timeout: float = 30.0) -> None:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise WireError(f"{address!r} is no address: say host:port")
         self.address = address
         try:
             self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise WireError(f"{address} does not answer ({error}): is a server running there?") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The meta grammar, as memcached 1.6.45 reads it: see meta.pxd.
 
 Every command knows every flag and ignores those that mean nothing to it. Of several bad tokens the last one is named, but

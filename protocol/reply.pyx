@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The Python face of the replies: what the inline functions of reply.pxd write, as bytes.
 
 Knows: reply.pxd. Must not know: anything else. For tests and for code that answers rarely.

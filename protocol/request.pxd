@@ -7,6 +7,8 @@ decoded key of a meta command lies in the Request itself, which therefore must n
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from protocol.scan cimport scan_space
+
 cdef enum:
     KEY_MAX = 250            # bytes, after decoding
     LINE_MAX = 2048          # bytes of a line without its LF before the connection is closed (not get, gets)
@@ -85,8 +87,7 @@ cdef inline bint next_key(const char **cursor, const char *end, const char **key
         cursor[0] = p
         return False
     key[0] = p
-    while p < end and p[0] != 0x20:
-        p += 1
+    p = scan_space(p, end)
     nkey[0] = <uint32_t>(p - key[0])
     cursor[0] = p
     return True

@@ -7,9 +7,11 @@ or a constant of the program (`error`).
 Threads: no state; any thread.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp
 
-from protocol.request cimport Parsed, Request
+from protocol.request cimport KEY_MAX, Parsed, Request
+from protocol.scan cimport scan_word
 
 cdef Parsed parse(const char *buf, size_t n, Request *r) noexcept nogil
 # Read the request at `buf`; looks at no byte beyond `n`.
@@ -34,3 +36,17 @@ cdef Parsed parse(const char *buf, size_t n, Request *r) noexcept nogil
 cdef bint read_login(const char *line, const char *end, uint64_t *nbytes) noexcept nogil
 # Whether the line [line, end) may begin a login, "set <any> <any> <any> <bytes> ...": `nbytes` is the length of its data
 # block, 0..2**31-3. Whatever stands behind the length is ignored.
+
+cdef inline const char *read_get(const char *p, const char *end, const char **key, uint32_t *nkey) noexcept nogil:
+    """Read the request that most of a cache's are, "get <key>" and no more, from the head of [p, end): where the next one
+    begins. NULL for any other request, for a mistake, and for a line that is not whole: parse() knows what that is."""
+    cdef const char *stop
+    if end - p < 6 or memcmp(p, b"get ", 4) != 0:
+        return NULL
+    p += 4
+    stop = scan_word(p, end)
+    if stop == end or stop == p or stop[0] == 0x20:
+        return NULL
+    key[0] = p
+    nkey[0] = <uint32_t>(stop - p) - ((stop - 1)[0] == 0x0d)
+    return stop + 1 if 0 < nkey[0] <= KEY_MAX else NULL

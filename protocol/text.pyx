@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The classic text grammar, as memcached 1.6.45 reads it; the words of two letters are the meta grammar's.
 
 A line ends with LF, a CR before it is dropped; tokens are separated by spaces only, so a tab or a NUL is a byte of a
@@ -9,7 +9,7 @@ suites want that), "noreply" straight after `delete` is a key, and a number has 
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from protocol.meta cimport read_meta
@@ -78,6 +78,34 @@ cdef Parsed read_gat(Request *r, Op op, const char *p, const char *end) noexcept
         return refuse(r, REPLY_BAD_EXPTIME, False, 0)
     return read_keys(r, op, p, end)
 
+cdef inline bint plain_number(const char **cursor, uint32_t *value) noexcept nogil:
+    """Read one space and a number in 1 to 9 digits; what follows those is the caller's to look at. False for anything else."""
+    cdef const char *first = cursor[0] + 1
+    cdef const char *p = first
+    cdef uint32_t v = 0, digit
+    if (first - 1)[0] != SP:
+        return False
+    while True:
+        digit = <uint32_t>(<unsigned char>p[0]) - 0x30
+        if digit > 9:
+            break
+        v = v * 10 + digit
+        p += 1
+    cursor[0] = p
+    value[0] = v
+    return 0 < p - first < 10
+
+cdef inline bint read_plain(Request *r, const char *p, const char *end) noexcept nogil:
+    """<flags> <exptime> <bytes> as nearly every client sends them: small, one space before each, nothing behind."""
+    cdef uint32_t flags, exptime, nbytes
+    if not (plain_number(&p, &flags) and plain_number(&p, &exptime) and plain_number(&p, &nbytes) and p == end):
+        return False
+    r.flags = flags
+    r.exptime = <int32_t>exptime
+    r.nbytes = nbytes
+    r.noreply = False
+    return True
+
 cdef Parsed read_storage(Request *r, Op op, const char *p, const char *end) noexcept nogil:
     """<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]
 
@@ -88,6 +116,11 @@ cdef Parsed read_storage(Request *r, Op op, const char *p, const char *end) noex
     cdef const char *key_stop = key_end(key, end)
     cdef uint64_t flags = 0, nbytes = 0
     cdef bint good
+    r.op = op
+    r.key = key
+    r.nkey = <uint32_t>(key_stop - key)
+    if key_stop - key <= KEY_MAX and op != OP_CAS and read_plain(r, key_stop, end):
+        return GOT_REQUEST
     p = key_stop
     good = take_u64(&p, end, &flags)
     good = take_i32(&p, end, &r.exptime) and good
@@ -98,9 +131,6 @@ cdef Parsed read_storage(Request *r, Op op, const char *p, const char *end) noex
         good = take_u64(&p, end, &r.number) and good
     if not good or key_stop - key > KEY_MAX:
         return refuse(r, REPLY_BAD_FORMAT, r.noreply, <int64_t>nbytes + 2)
-    r.op = op
-    r.key = key
-    r.nkey = <uint32_t>(key_stop - key)
     r.flags = <uint32_t>flags    # beyond 32 bits: the low ones, as memcached keeps them
     r.nbytes = <int64_t>nbytes
     return GOT_REQUEST

@@ -31,17 +31,20 @@ LAYERS: dict[str, set[str]] = {
     "cacheserver": set(),  # the package itself: its version
     "cacheserver.store": set(),
     "cacheserver.pressure": set(),
+    "cacheserver.pressure.simulate": {"cacheserver.pressure"},  # nothing of a server's needs it
     "cacheserver.output": {"protocol"},
     "cacheserver.prefixes": set(),
     "cacheserver.session": {"protocol", "cacheserver.store", "cacheserver.prefixes"},
     "cacheserver.observe": {"cacheserver.store", "cacheserver.session", "cacheserver.prefixes"},
     "cacheserver.login": {"protocol", "cacheserver.output", "cacheserver.session"},
     "cacheserver.oneline": EXECUTION,
+    "cacheserver.foresight": {"protocol", "cacheserver.store", "cacheserver.session"},
     "cacheserver.retrieval": EXECUTION,
     "cacheserver.meta": EXECUTION | {"cacheserver.retrieval"},
     "cacheserver.storage": EXECUTION | {"cacheserver.meta"},
     "cacheserver.engine": EXECUTION
     | {
+        "cacheserver.foresight",
         "cacheserver.login",
         "cacheserver.meta",
         "cacheserver.oneline",
@@ -120,6 +123,7 @@ OPTIONAL = (  # what only some systems, or some users, have
     'importlib.import_module("psutil")',
     'importlib.import_module("cachetools")',
 )
+FILES = {"loadtest.scenarios"}  # installed, without sources
 SUFFIXES = (".py", ".pyi", ".pyx", ".pxd")
 
 
@@ -192,7 +196,7 @@ def test_there_is_no_source_that_the_map_overlooks() -> None:
         installed = set(tomllib.load(file)["tool"]["setuptools"]["packages"])
     assert {name.split(".")[0] for name in installed} == set(PACKAGES)
     homes = {".".join(path.parent.relative_to(ROOT).parts) for _, path in sources()}
-    assert homes == installed
+    assert homes == installed - FILES
     assert not [path for package in PACKAGES for path in (ROOT / package).rglob("*.pxi")]
     beside = {
         path.name
@@ -214,6 +218,11 @@ def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
         assert not LAYERS[one] & (apart - {one})
 
 
+def test_the_load_tests_know_nothing_of_what_they_judge() -> None:
+    used = {layer(name) for own, path in sources() if layer(own) == "loadtest" for name in imports(path)}
+    assert used == {"loadtest"} == {"loadtest", *LAYERS["loadtest"]}
+
+
 @pytest.mark.parametrize(
     ("seam", "only"),
     [
@@ -222,6 +231,7 @@ def test_protocol_store_and_pressure_do_not_know_each_other() -> None:
             {
                 "cacheserver.engine",
                 "cacheserver.eventline",
+                "cacheserver.foresight",
                 "cacheserver.meta",
                 "cacheserver.oneline",
                 "cacheserver.retrieval",

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Budgets: see budget.pxd (and budget.pyi for the docstrings of the Python face)."""
 from cacheserver.net.linux cimport net_atomic_add, net_atomic_get, net_atomic_set
 

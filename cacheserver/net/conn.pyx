@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Connections: opening, destroying, the input and output they keep, and who goes where that is too much.
 
 Knows: epoll, the heap, engine pins. Must not know: when to read or to send, asyncio, requests.

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """UDP: receive a datagram, have the engine execute its text, send the reply in datagrams; a bounded time at once.
 
 Knows: the frame header, sockets, the engine. Must not know: the event loop, requests, items.

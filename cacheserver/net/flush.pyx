@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Sending: one send or sendmsg a connection a batch, and what becomes of the bytes the kernel does not take.
 
 Knows: spans, pins, pieces. Must not know: reading, asyncio, requests.

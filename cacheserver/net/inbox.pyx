@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The inbox: accepted sockets on their way from the accepting thread to the reactor that serves them.
 
 Knows: a mutex, an eventfd. Must not know: what is done with the sockets.

@@ -7,6 +7,9 @@ Knows: libc. Must not know: connections, the engine.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t n)
+
 cdef extern from "<sys/types.h>" nogil:
     ctypedef long ssize_t
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Parked connections: see park.pxd (and park.pyi for the docstrings of the Python face)."""
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stddef cimport size_t

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Whom a socket talks to: see peer.pxd."""
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset, strlen

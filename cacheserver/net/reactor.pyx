@@ -1,7 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The reactor: one epoll set of stream sockets (TCP, Unix, TLS), served in batches without the GIL.
 
-The event loop watches one file descriptor, the epoll set's own. Each wake-up serves every ready connection
+The event loop watches one file descriptor, the epoll set's own. Each wake-up serves the ready connections
 (see serve.pyx), then runs commands for Python, for a short time.
 
 Knows: the life of the set and of its connections. Must not know: requests, items, asyncio.
@@ -15,26 +15,26 @@ cimport cython
 from libc.errno cimport errno
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 from cacheserver.engine cimport (
     CARRY_MAX, CLOSE_SHUTDOWN, FEED_CLOSE, RAN_CLOSE, RAN_JOB, RAN_ON, Engine, Ran, output_free,
 )
 from cacheserver.net.budget cimport Budget, budget_join, shared_carry, shared_held, shared_pinned, shared_secure
 from cacheserver.net.conn cimport (
-    CARRY, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, PINNED, QUEUE_MAX, RESUME, SECURE, UNSENT,
+    CARRY, COMMAND, DEAD, EVENTS_MAX, HELD, INPUT_ALONE, IOV_COUNT, KINDS, LINE_BYTES, PINNED, QUEUE_MAX, RESUME, SECURE, UNSENT,
     Arrival, Conn, Line, Queued, ReactorC, conn_destroy, conn_reap, conn_side, line_return, line_take,
 )
 from cacheserver.net.flush cimport flush_all, flush_note
 from cacheserver.net.inbox cimport inbox_put, inbox_put_secure, inbox_shut, inbox_take
 from cacheserver.net.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN,
-    close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
+    aligned_alloc, close, epoll_create1, epoll_ctl, epoll_event, eventfd, eventfd_write, iovec, net_atomic_get,
     net_now_us, pthread_mutex_destroy, pthread_mutex_init,
 )
 from cacheserver.net.park cimport Parked, lend, park, park_free
 from cacheserver.net.seats cimport seat_list
-from cacheserver.net.serve cimport COMMANDS_US, end_drained, feed_carry, serve, settle
+from cacheserver.net.serve cimport COMMANDS_US, end_drained, feed_carry, serve_on, settle
 from cacheserver.net.transport cimport Secure, tls_wrap
 from cacheserver.net.upkeep cimport relieve, sweep
 
@@ -86,7 +86,7 @@ cdef class Reactor:
         self.c.budgets[PINNED] = &self.pinned_budget.c
         self.c.budgets[CARRY] = &self.carry_budget.c
         self.c.budgets[SECURE] = &self.secure_budget.c
-        self.c.input = <char *>malloc(CARRY_MAX + INPUT_ALONE)
+        self.c.input = <char *>aligned_alloc(LINE_BYTES, CARRY_MAX + INPUT_ALONE)
         self.c.queue = <Queued *>calloc(QUEUE_MAX, sizeof(Queued))
         self.c.iov = <iovec *>calloc(IOV_COUNT, sizeof(iovec))
         self.c.events = <epoll_event *>calloc(EVENTS_MAX, sizeof(epoll_event))
@@ -149,7 +149,7 @@ cdef class Reactor:
         self.busy = True
         try:
             with nogil:
-                serve(&self.c)
+                serve_on(&self.c)
             if self.c.command.head != NULL:
                 self.run_commands()
         finally:

@@ -1,22 +1,23 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """One batch: take the ready connections, receive and execute for all of them, then send for all.
 
-Knows: when to read, when not to, and how much work one connection gets in one wake-up; level-triggered
+Knows: when to read, when not to, and how much work one connection gets in one batch; level-triggered
 events bring back what is left over. Must not know: requests, items, asyncio.
 Memory: see conn.pxd. Threads: the reactor's own, without the GIL.
 """
 from libc cimport errno as system
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from cacheserver.engine cimport (
     CARRY_MAX, CLOSE_ERROR, CLOSE_NORMAL, CLOSE_SHUTDOWN, FEED_CLOSE, FEED_COMMAND, FEED_MORE, FEED_PAUSED, Feed,
-    STRANGER_MAX, engine_feed, engine_received, engine_target, engine_tick, session_between,
+    STRANGER_MAX, engine_feed, engine_fetch, engine_foresee, engine_received, engine_target, engine_tick,
+    session_between, session_at_line,
 )
 from cacheserver.net.conn cimport (
-    CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINGER, RESUME,
+    CLOSING, COMMAND, DEAD, DIRECT_MAX, DIRECT_TURNS, EVENTS_MAX, INPUT_ALONE, INPUT_SHARED, LINE_BYTES, LINGER, RESUME,
     UNREAD, UNSENT,
     Conn, Line, ReactorC, carry_drop, carry_keep, conn_destroy, conn_secure, conn_side, conn_watch, line_put,
     line_return, line_take,
@@ -24,13 +25,22 @@ from cacheserver.net.conn cimport (
 from cacheserver.net.flush cimport flush_all, flush_more, flush_note
 from cacheserver.net.inbox cimport inbox_take
 from cacheserver.net.linux cimport (
-    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
+    EPOLLERR, EPOLLHUP, EPOLLOUT, FIONREAD, MSG_DONTWAIT, epoll_event, epoll_wait, ioctl, iovec, net_now_us, readv, recv, ssize_t,
 )
 from cacheserver.net.transport cimport RECEIVE_ROOM, TLS_AGAIN, tls_partial, tls_recv, tls_unsent
 
 cdef enum:
-    SECURE_TURNS = 4         # calls of tls_recv() for one connection in one wake-up
+    GROUP = 16               # connections received from before the first is executed
+    STAY_US = 500            # microseconds of one wake-up after which no further batch begins
+    SECURE_TURNS = 4         # calls of tls_recv() for one connection in one batch
     LINGER_MAX = 1048576     # bytes discarded from a client that goes on sending to a closing connection
+
+
+cdef struct Received:        # what a connection of a group has sent
+    Conn *conn
+    const char *input
+    size_t n
+    uint64_t hash            # of the key it asks for, most likely
 
 
 cdef void clock_set(ReactorC *r) noexcept nogil:
@@ -228,30 +238,94 @@ cdef void resume(ReactorC *r, Line *line) noexcept nogil:
     line_return(&r.resume, line)
 
 
-cdef void serve(ReactorC *r) noexcept nogil:
-    """One wake-up: take the ready connections, receive and execute for all, then send for all. Those who were
-    paused for the others' sake follow after them."""
+cdef inline bint is_plain(Conn *c) noexcept nogil:
+    """Whether nothing about a connection is out of the ordinary: its next bytes begin a request."""
+    return c.flags == 0 and c.ncarry == 0 and c.tls == NULL and session_at_line(&c.session)
+
+
+cdef uint32_t receive_group(ReactorC *r, const epoll_event *events, int n, Received *group, int *taken) noexcept nogil:
+    """Receive for the plain connections among the `n` events, as far as they come first, one after the other into the
+    read buffer. What they ask for comes from memory while the next ones are received. `taken`: events done with; returns
+    how many connections have sent something."""
+    cdef char *to = r.input + CARRY_MAX
+    cdef char *end = to + INPUT_ALONE
+    cdef uint32_t count = 0
+    cdef ssize_t got
+    cdef Conn *c
+    cdef int i = 0
+    while i < n and count < GROUP and end - to >= INPUT_SHARED:
+        c = <Conn *>events[i].data.ptr
+        if c == NULL or not is_plain(c):
+            break
+        i += 1
+        got = recv(c.fd, to, INPUT_SHARED, MSG_DONTWAIT)
+        if got <= 0:
+            no_input(r, c, got)
+            continue
+        count_input(r, c, got)
+        if got == INPUT_SHARED:
+            r.conn_yields += 1
+        group[count].conn = c
+        group[count].input = to
+        group[count].n = <size_t>got
+        group[count].hash = engine_foresee(r.engine, to, <size_t>got)
+        count += 1
+        to += (got + LINE_BYTES - 1) & ~(LINE_BYTES - 1)
+    taken[0] = i
+    return count
+
+
+cdef int serve_group(ReactorC *r, const epoll_event *events, int n) noexcept nogil:
+    """Receive and execute for the plain connections that come first among the events; returns how many of these
+    that were."""
+    cdef Received group[GROUP]
+    cdef int taken
+    cdef uint32_t count = receive_group(r, events, n, group, &taken), i
+    if count > 1:
+        for i in range(count):
+            engine_fetch(r.engine, group[i].hash)
+    for i in range(count):
+        if not group[i].conn.flags & DEAD:   # a full batch is sent at once, which may end any connection
+            feed_input(r, group[i].conn, group[i].input, group[i].n)
+    return taken
+
+
+cdef int serve(ReactorC *r) noexcept nogil:
+    """One batch: take the ready connections, receive and execute for all, then send for all. Those who were
+    paused for the others' sake follow after them. Returns how many events there were."""
     cdef Line paused = r.resume
-    cdef int n, i
-    cdef size_t limit
+    cdef int n, taken, i = 0
     engine_tick(r.engine)
     clock_set(r)
     n = epoll_wait(r.epoll_fd, r.events, EVENTS_MAX, 0)
     r.resume.head = r.resume.tail = NULL
-    limit = INPUT_ALONE if n == 1 else INPUT_SHARED
-    for i in range(n):
-        if r.events[i].data.ptr == NULL:
-            inbox_take(r)
-        else:
-            serve_one(r, <Conn *>r.events[i].data.ptr, r.events[i].events, limit)
+    while i < n:
+        taken = serve_group(r, r.events + i, n - i) if n > 1 else 0
+        if taken == 0:
+            serve_one(r, &r.events[i], INPUT_ALONE if n == 1 else INPUT_SHARED)
+            taken = 1
+        i += taken
     flush_all(r)
     if paused.head != NULL:
         resume(r, &paused)
         flush_all(r)
+    return n
 
 
-cdef inline void serve_one(ReactorC *r, Conn *c, uint32_t events, size_t limit) noexcept nogil:
-    if c.flags == 0:
+cdef void serve_on(ReactorC *r) noexcept nogil:
+    """One wake-up: batches as long as each finds several connections ready, for a short time. The way through the event
+    loop costs as much as some requests."""
+    cdef long long until = net_now_us() + STAY_US
+    while serve(r) > 1 and r.command.head == NULL and not r.draining:
+        if net_now_us() >= until:
+            return
+
+
+cdef void serve_one(ReactorC *r, const epoll_event *event, size_t limit) noexcept nogil:
+    cdef Conn *c = <Conn *>event.data.ptr
+    if c == NULL:
+        inbox_take(r)
+    elif c.flags == 0:
         if c.tls == NULL:
             receive(r, c, limit)
         else:
@@ -260,7 +334,7 @@ cdef inline void serve_one(ReactorC *r, Conn *c, uint32_t events, size_t limit) 
         pass
     elif c.flags & LINGER:
         discard(r, c)
-    elif c.flags & UNSENT and events & (c.watched | EPOLLERR | EPOLLHUP):
+    elif c.flags & UNSENT and event.events & (c.watched | EPOLLERR | EPOLLHUP):
         flush_more(r, c)
 
 

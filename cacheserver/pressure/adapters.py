@@ -13,6 +13,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import importlib
+import inspect
 import logging
 import time
 import weakref
@@ -75,8 +76,8 @@ def shrink_cachetools(
     count bytes), else an estimate from the objects themselves, key included (`heap.size_of`).
     `cost`: of making an entry again, as for `register_shrinker`.
 
-    TypeError when `cache` is not of cachetools or the lock lacks acquire and release; ValueError without a
-    lock where one is needed; ImportError without cachetools.
+    TypeError when `cache` is not of cachetools or `lock` is no lock for threads; ValueError without a lock
+    where one is needed; ImportError without cachetools.
     """
     try:
         base = importlib.import_module("cachetools").Cache
@@ -88,6 +89,8 @@ def shrink_cachetools(
         raise ValueError("shrink_cachetools needs lock=: the monitor's thread and yours both use the cache")
     if lock is not None and not (hasattr(lock, "acquire") and hasattr(lock, "release")):
         raise TypeError(f"lock= takes a lock with acquire and release, not {type(lock).__name__}")
+    if lock is not None and inspect.iscoroutinefunction(lock.acquire):
+        raise TypeError("lock= takes a lock for threads: the monitor's cannot wait for one of asyncio")
     name = name or f"cachetools {type(cache).__name__}"
     return _register(cache, _Cachetools(cache, base, lock, sizeof, name), name, cost, monitor)
 

@@ -20,8 +20,9 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cacheserver.pressure.mounts import Group, groups
-from cacheserver.pressure.source import Probe, Reading, Trouble, Watch, field
+from cacheserver.pressure.membership import Membership
+from cacheserver.pressure.mounts import Group
+from cacheserver.pressure.source import Gauge, Probe, Reading, Trouble, Watch, field
 from cacheserver.pressure.vmpressure import GroupNotices
 
 UNLIMITED_V1 = 1 << 62  # v1 writes "no limit" as 2^63 rounded down to pages; nothing real is near it
@@ -95,11 +96,20 @@ class _Counters:
         self._file.close()
 
 
+def _inode(group: Group) -> int:
+    """What tells a group from another that has taken its place; 0: there is none."""
+    try:
+        return os.stat(group.directory).st_ino
+    except OSError:
+        return 0
+
+
 class Bound:
     """One group's files."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
+        self.inode = _inode(group)
         self.name = "cgroup " + group.path
         at = group.directory
         self.notices: GroupNotices | None = None
@@ -169,11 +179,13 @@ class Bound:
 
     def _read_swapped(self, stat: bytes | None, memory: Reading) -> Reading | None:
         """The bound on memory and swap together, where swap is in use and so makes it the lower one."""
-        swap = field(stat, b"total_swap ") if stat else None
-        if not swap or self._with_swap is None:
+        if self._with_swap is None:
             return None
-        limit = self._with_swap.number()
-        if limit is None or limit >= UNLIMITED_V1 or limit - swap >= memory.limit:
+        swap = field(stat, b"total_swap ") if stat else None
+        limit = self._with_swap.number() if swap or self._swapped else None
+        if self._swapped and (swap is None or limit is None):
+            return self._swapped._replace(stale=True)
+        if not swap or limit is None or limit >= UNLIMITED_V1 or limit - swap >= memory.limit:
             return None
         name = f"{self.name} with swap"
         return Reading(name, limit, memory.usage + swap, memory.reclaimable, memory.stall)
@@ -203,6 +215,17 @@ class Bound:
             return None
         usage = self._usage.number()
         return None if usage is None else last._replace(limit=limit, usage=usage)
+
+    def gauge(self) -> Gauge | None:
+        """The files that `quick` reads."""
+        usage = self._usage.fileno()
+        limits = tuple(fd for probe in self._limits if (fd := probe.fileno()) >= 0)
+        if usage < 0 or not limits:
+            return None
+        names = _STAT[self.group.version]
+        terms = ((names.inactive, 2), (names.active, 1), *((name, -2) for name in names.not_free))
+        marked = bool(self.notices and self._last and self.notices.marked(self._last.limit))
+        return Gauge(usage, limits, stat_fd=self._stat.fileno(), terms=terms, marked=marked)
 
     def _reclaimable(self, stat: bytes | None) -> int:
         """Page cache that the kernel drops without waiting; active pages count half, they come back."""
@@ -262,15 +285,11 @@ class CgroupSource:
     name = "cgroup"
 
     def __init__(self, root: str = "/") -> None:
-        self._root = root
-        self._mountinfo = Probe(os.path.join(root, "proc/self/mountinfo"))
-        self._cgroup = Probe(os.path.join(root, "proc/self/cgroup"))
+        self._membership = Membership(root)
         self._no_notices = Trouble(
             "notice of pressure (cgroup v1)", logging.INFO
         )  # polling goes on without them
-        self._seen: bytes | None = None
         self._refreshed = -1e9
-        self._groups: list[Group] = []
         self._bounds: dict[str, Bound] = {}
 
     def _refresh(self, now: float) -> None:
@@ -278,11 +297,10 @@ class CgroupSource:
         if now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        self._find_groups()
         kept = {}
-        for group in self._groups:
+        for group in self._membership.groups():
             bound = self._bounds.pop("cgroup " + group.path, None)
-            if bound and bound.group != group:
+            if bound and (bound.group, bound.inode) != (group, _inode(group)):
                 bound.close()
                 bound = None
             if bound is None and Bound.exists(group):
@@ -292,32 +310,6 @@ class CgroupSource:
         for bound in self._bounds.values():
             bound.close()
         self._bounds = kept
-
-    def _find_groups(self) -> None:
-        # The membership file is made at open: through an old descriptor a moved process would still see the
-        # new group, but after a fork the child would see its parent's.
-        self._cgroup.close()
-        own = self._cgroup.read()
-        gone = any(not os.path.isdir(group.directory) for group in self._groups)
-        if own is None or (own == self._seen and not gone):
-            return
-        mountinfo = self._read_mountinfo()
-        if mountinfo is None:
-            return
-        self._cgroup.recover()
-        self._seen = own
-        self._groups = groups(os.fsdecode(mountinfo), os.fsdecode(own), self._root)
-
-    def _read_mountinfo(self) -> bytes | None:
-        """The whole file: on hosts with many mounts it is larger than a probe reads."""
-        try:
-            with open(self._mountinfo.path, "rb") as file:
-                text = file.read()
-        except OSError as error:
-            self._mountinfo.complain(error.strerror or str(error))
-            return None
-        self._mountinfo.recover()
-        return text
 
     def read(self, now: float) -> Sequence[Reading]:
         self._refresh(now)
@@ -329,6 +321,10 @@ class CgroupSource:
     def quick(self, last: Reading) -> Reading | None:
         bound = self._bounds.get(last.name)
         return bound.quick(last) if bound else None
+
+    def gauge(self, last: Reading) -> Gauge | None:
+        bound = self._bounds.get(last.name)
+        return bound.gauge() if bound else None
 
     def watches(self) -> Sequence[Watch]:
         result = [watch for bound in self._bounds.values() for watch in bound.watches()]
@@ -343,7 +339,6 @@ class CgroupSource:
     def close(self) -> None:
         for bound in self._bounds.values():
             bound.close()
-        self._groups, self._bounds = [], {}
-        self._seen, self._refreshed = None, -1e9
-        self._cgroup.close()
-        self._mountinfo.close()
+        self._bounds = {}
+        self._refreshed = -1e9
+        self._membership.close()

@@ -15,6 +15,8 @@ Knows: shrinkers, one descriptor. Must not know: what a chunk is, who waits for 
 Memory: owns the descriptor (a pipe's two where there is no eventfd) until `close`.
 Threads: every method may be called from any thread; requests come on the monitor's thread and wait there, for
 a bounded time, only when they are hard. No lock is held while a program frees.
+Forks: an account is of the process that made it, since both would have one descriptor; a child is not asked
+and makes its own.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ class ChunkAccount:
         self.chunk_size = operator.index(chunk_size)
         if self.chunk_size <= 0:
             raise ValueError(f"chunk_size is {chunk_size} bytes: pass the bytes of one chunk, above 0")
-        if not hard_wait >= 0:
-            raise ValueError(f"hard_wait is {hard_wait} seconds: pass 0 or more")
+        if not 0 <= hard_wait <= threading.TIMEOUT_MAX:
+            raise ValueError(f"hard_wait is {hard_wait} seconds: pass 0 or more, and an end")
         self._hard_wait = hard_wait
         self._clock = clock
         self._wait = wait
@@ -72,6 +74,7 @@ class ChunkAccount:
         self._freed = 0  # chunks removed since the start
         self._silent = False  # a whole wait has passed without an answer, and none has come since
         self._closed = False
+        self._process = os.getpid()
         self._requests: _Eventfd | _Pipe = _Eventfd() if hasattr(os, "eventfd") else _Pipe()
         self._monitor = monitor
         try:
@@ -201,6 +204,8 @@ class ChunkAccount:
         self._changed.notify_all()
 
     def _freeable(self) -> int:
+        if os.getpid() != self._process:  # before the lock: at the fork another thread may have held it
+            return 0
         # What is under way is still to be had: a target counts it, and request_memory subtracts it.
         with self._changed:
             return (self._count + self._pending) * self.chunk_size

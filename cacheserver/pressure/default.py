@@ -1,12 +1,15 @@
 """The process-wide monitor behind the plain functions: `register_shrinker(name, func)` is all one needs.
 
-Knows: one Monitor, and how many use it. Must not know: what a shrinker is.
+Knows: one Monitor, and who uses it. Must not know: what a shrinker is.
 Threads: any, the monitor's own included: a callback may register and unregister. No lock is held while the
 monitor is started or stopped, since both may wait for a callback.
+Forks: a child has its memory for itself, and of its parent's threads none. So the monitor starts anew there,
+for all that was registered before the fork; the handles are good in both.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,7 +45,7 @@ def register_shrinker(
     count: Callable[..., int] | None = None,
     cost: float | None = None,
     grant: Callable[[int], None] | None = None,
-    ledger: Callable[[], tuple[int, int]] | None = None,
+    ledger: Callable[[], tuple[int, ...]] | None = None,
     monitor: Monitor | None = None,
 ) -> Registration:
     """Register with `monitor`, or with the process-wide one, which runs as long as it has users.
@@ -138,3 +141,15 @@ def _settle(shared: Monitor) -> None:
             with _lock:
                 _running, _settling = not wanted, False
             raise
+
+
+def _after_fork() -> None:
+    global _lock, _running, _settling
+    _lock, _running, _settling = threading.Lock(), False, False
+    if _users and _monitor is not None:
+        # Not here: the first tick calls back, and may want a lock that another thread held at the fork.
+        threading.Thread(target=_settle, args=(_monitor,), daemon=True).start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -10,9 +10,12 @@ there, never a part of a batch unless it is all there is. Where this departs, it
 from __future__ import annotations
 
 import inspect
+import operator
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cacheserver.pressure.announce import shown
 from cacheserver.pressure.context import Context
 from cacheserver.pressure.shrinker import (
     DEFAULT_COST,
@@ -30,6 +33,7 @@ SCAN_MAX = 2  # times what is there: a second look at objects that the first one
 FREE_COST = DEFAULT_COST / 1024
 # objects looked at and kept in a row until a hard request gives up: what a false count could make endless
 FRUITLESS_MAX = 1 << 15
+BYTES_MAX = 1 << 62  # more than any machine has: what is above is no number of bytes
 
 
 class Given(NamedTuple):
@@ -61,6 +65,10 @@ class ByteForm:
                 raise TypeError("declares node_aware or group_aware, but its request_memory takes no context")
         else:
             self._call = func
+        named = {"context": Context()}
+        check("the shrinker", self._call, 1, False, **(named if self._context else {}))
+        if count is not None:
+            check("count", count, **(named if self._count_context else {}))
 
     @property
     def counts(self) -> bool:
@@ -84,13 +92,14 @@ class ByteForm:
         """Ask for `share` bytes. What it was not asked for is not owed, whatever is `due`."""
         try:
             if self._context:
-                freed = self._call(share, context.hard, context=context)
+                answer = self._call(share, context.hard, context=context)
             else:
-                freed = self._call(share, context.hard)
-        except BaseException as error:  # SystemExit included: a callback must not end the monitor
-            return Given(0, share, fault=f"raised {error!r}")
-        if not _whole(freed) or freed < 0:
-            return Given(0, share, fault=f"answered {freed!r} when asked for {share} bytes")
+                answer = self._call(share, context.hard)
+            freed = _whole(answer)
+        except BaseException as error:
+            return Given(0, share, fault=f"raised {contained(error)}")
+        if freed is None or freed < 0:
+            return Given(0, share, fault=f"answered {shown(answer)} when asked for {share} bytes")
         return Given(freed, share - freed)
 
 
@@ -103,11 +112,14 @@ class ObjectForm:
         if not hasattr(shrinker, "object_size"):
             raise TypeError("has no object_size, the bytes that one object gives back on average")
         self._shrinker = shrinker
+        check("count_objects", shrinker.count_objects, Context())
+        check("scan_objects", shrinker.scan_objects, Context(), 1)
         seeks = getattr(shrinker, "seeks", DEFAULT_COST)
         self.cost: float = FREE_COST if seeks == 0 else seeks
-        self._batch = getattr(shrinker, "batch", 0) or SHRINK_BATCH
-        if not _whole(self._batch) or self._batch < 1:
-            raise ValueError(f"batch must be a number of objects above 0, not {self._batch!r}")
+        batch = getattr(shrinker, "batch", 0) or SHRINK_BATCH
+        self._batch = _whole(batch) or 0
+        if self._batch < 1:
+            raise ValueError(f"batch must be a number of objects above 0, not {batch!r}")
         self.node_aware, self.group_aware = _awareness(shrinker)
 
     def freeable(self, context: Context) -> int:
@@ -135,16 +147,16 @@ class ObjectForm:
                 wanted = min(int(due // size), whole, SCAN_MAX * there)
                 waits = wanted < min(self._batch, there)
                 scan.in_batches(wanted, there, self._batch)
-        except BaseException as error:  # SystemExit included: a callback must not end the monitor
-            scan.fault = f"raised {error!r}"
+        except BaseException as error:
+            scan.fault = f"raised {contained(error)}"
         freed = int(scan.freed * size)
         left = share - freed if context.hard else due - int(scan.looked * size)
         return Given(freed, left, waits, scan.fault)
 
     def _size(self) -> float:
         size: float = self._shrinker.object_size
-        if not size > 0:
-            raise ValueError(f"object_size must be above 0, not {size!r}")
+        if not 0 < size <= BYTES_MAX:
+            raise ValueError(f"object_size must be bytes above 0, not {shown(size)}")
         return size
 
 
@@ -179,9 +191,10 @@ class _Scan:
 
     def _scan(self, n: int) -> int | None:
         """Have `n` objects scanned; how many were freed, None when the request ends here."""
-        got = self._shrinker.scan_objects(self._context, n)
-        if not _whole(got) or got < SHRINK_STOP:
-            self.fault = f"scan_objects answered {got!r} when asked for {n} objects"
+        answer = self._shrinker.scan_objects(self._context, n)
+        got = _whole(answer)
+        if got is None or got < SHRINK_STOP:
+            self.fault = f"scan_objects answered {shown(answer)} when asked for {n} objects"
             return None
         if got == SHRINK_STOP:
             return None
@@ -212,6 +225,32 @@ def _awareness(shrinker: object) -> tuple[bool, bool]:
     return bool(getattr(shrinker, "node_aware", False)), bool(getattr(shrinker, "group_aware", False))
 
 
+def check(what: str, func: Callable[..., object], *arguments: object, **named: object) -> None:
+    """TypeError where it is plain that `func` cannot be called like that: better now than under pressure."""
+    if not callable(func):
+        raise TypeError(f"{what} is {shown(func)}, which cannot be called")
+    if inspect.iscoroutinefunction(func):
+        raise TypeError(f"{what} is a coroutine function, but is called from a thread without an event loop")
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # some functions written in C do not show theirs
+        return
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        raise TypeError(f"{what} has other parameters than it will be called with: {error}") from None
+
+
+def contained(error: BaseException) -> str:
+    """What a callback has raised, for the log; SystemExit included, since it must not end the monitor.
+
+    Only Ctrl-C is raised again: it is meant for the program, in whose main thread somebody may be asking.
+    """
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+    return shown(error)
+
+
 def _takes_context(func: Callable[..., object]) -> bool:
     try:
         return "context" in inspect.signature(func).parameters
@@ -224,5 +263,12 @@ def _up(number: int, unit: float) -> int:
     return int(-(-number // unit))
 
 
-def _whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)
+def _whole(answer: object) -> int | None:
+    """An answer as a number, numpy's included; None where it is none, or none that can be meant."""
+    if isinstance(answer, bool):
+        return None
+    try:
+        number = operator.index(answer)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return number if abs(number) <= BYTES_MAX else None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from cacheserver.pressure.source import Probe, Reading, Trouble, Watch, field
+from cacheserver.pressure.source import Gauge, Probe, Reading, Trouble, Watch, field
 
 NAME = "host"
 
@@ -23,12 +23,19 @@ class MeminfoSource:
     def __init__(self, root: str = "/") -> None:
         self._meminfo = Probe(os.path.join(root, "proc/meminfo"))
         self._pressure = Probe(os.path.join(root, "proc/pressure/memory"), optional=True)
+        self._last: Reading | None = None
 
     def read(self, now: float) -> Sequence[Reading]:
-        return [reading] if (reading := self._read(self._pressure.stall())) else []
+        fresh = self._read(self._pressure.stall())
+        self._last = fresh or (self._last and self._last._replace(stale=True))
+        return [self._last] if self._last else []
 
     def quick(self, last: Reading) -> Reading | None:
         return self._read(last.stall)
+
+    def gauge(self, last: Reading) -> Gauge | None:
+        fd = self._meminfo.fileno()
+        return Gauge(fd, meminfo=True) if fd >= 0 else None
 
     def _read(self, stall: float) -> Reading | None:
         text = self._meminfo.read()
@@ -61,6 +68,7 @@ class PsutilSource:
     def __init__(self, module: Any = None) -> None:
         self._memory = (module or importlib.import_module("psutil")).virtual_memory
         self._trouble = Trouble("psutil.virtual_memory()")
+        self._last: Reading | None = None
 
     def read(self, now: float) -> Sequence[Reading]:
         try:
@@ -68,8 +76,9 @@ class PsutilSource:
             reading = Reading(NAME, int(memory.total), int(memory.total) - int(memory.available))
         except Exception as error:  # whatever a platform's back end raises, the server goes on
             self._trouble.begin(str(error))
-            return []
+            return [self._last._replace(stale=True)] if self._last else []
         self._trouble.end()
+        self._last = reading
         return [reading]
 
     def quick(self, last: Reading) -> Reading | None:

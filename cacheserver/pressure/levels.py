@@ -17,6 +17,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from cacheserver.pressure.announce import shown
 from cacheserver.pressure.policy import Level
 
 log = logging.getLogger("cacheserver.pressure")
@@ -32,7 +33,7 @@ class Subscription:
     """One callback's wish to be told: the handle that `subscribe` returns."""
 
     def __init__(self, level: Level, callback: OnLevel) -> None:
-        self.name = f"callback {callback!r} for pressure levels"
+        self.name = f"callback {shown(callback)} for pressure levels"
         self.level = level
         self.callback = callback
         self.enabled = True
@@ -55,7 +56,7 @@ class Subscription:
     def _strike(self, error: BaseException) -> None:
         self._strikes += 1
         if self._strikes == 1:
-            log.error("%s raised %r; going on", self.name, error)
+            log.error("%s raised %s; going on", self.name, shown(error))
         if self._strikes >= STRIKES:
             self.enabled = False
             log.error("%s raised %d times in a row; left out from now on", self.name, STRIKES)
@@ -97,5 +98,9 @@ class Levels:
     def tell(self) -> None:
         """Call back whoever does not know the level yet."""
         for one in self._all:
-            if one.enabled and not one.hanging:
+            if one.enabled and not one.hanging and one in self._all:  # another's callback may have removed it
                 self._call(one, one.tell, self.level)
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be a thread's that is not there."""
+        self._lock = threading.Lock()

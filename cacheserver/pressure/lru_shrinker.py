@@ -16,16 +16,20 @@ from cacheserver.pressure.lru_list import Item, LruList, LruStatus
 log = logging.getLogger("cacheserver.pressure")
 
 BATCH = 128  # items a walk, as Linux's SHRINK_BATCH: others get at the list, and memory is freed, in between
+SAMPLE = 16  # items whose size is looked at to tell how much there is
+ANYWHERE = Context()
 
 
 class LruShrinker(Generic[Item]):
     """Frees the coldest items of `items` until the target is met, soft and hard alike.
 
-        register_shrinker("my cache", LruShrinker(items, free=cache.drop, size=cache.size_of))
+        shrinker = LruShrinker(items, free=cache.drop, size=cache.size_of)
+        register_shrinker("my cache", shrinker, count=shrinker.count)
 
     `size(item)`: the bytes that freeing it gives back, >= 0. Called under the lock of the item's sublist, see
     `LruList.walk`. `free(item)`: frees it. Called without any lock, after the item has left the list, once.
-    What it raises is logged once; then the item counts as not freed and stays off the list.
+    What it raises is logged once; then the item counts as not freed and stays off the list. Both may take the
+    cache's locks, so a request by one who cannot wait (`may_block` false) gets nothing.
     """
 
     node_aware = group_aware = True
@@ -38,16 +42,26 @@ class LruShrinker(Generic[Item]):
         self._size = size
         self._complained = False
 
-    def request_memory(
-        self,
-        target: int,
-        hard: bool,
-        context: Context | None = None,
-    ) -> int:
+    def count(self, context: Context = ANYWHERE) -> int:
+        """Bytes there are on the nodes and for the group of `context`, judged by the coldest items."""
+        if not context.may_block:
+            return 0
+        sizes: list[int] = []
+
+        def look(item: Item) -> LruStatus:
+            sizes.append(self._size(item))
+            return LruStatus.SKIP
+
+        self._items.walk(look, SAMPLE, context.nodes, context.group)
+        return self._items.count(context.nodes, context.group) * sum(sizes) // len(sizes) if sizes else 0
+
+    def request_memory(self, target: int, hard: bool, context: Context = ANYWHERE) -> int:
         """Free at least `target` bytes, as far as there are any, on the nodes and for the group of `context`;
         the bytes freed.
         """
-        nodes, group = (context.nodes, context.group) if context else (None, None)
+        if not context.may_block:
+            return 0
+        nodes, group = context.nodes, context.group
         freed = 0
         left = self._items.count(nodes, group)  # items added meanwhile are not worth chasing
         while freed < target and left > 0:

@@ -3,18 +3,24 @@
 Knows: what a tick is, and whom to ask. Must not know: the law (policy), a file format (sources), what a
 shrinker frees, what its thread waits for (runner).
 Threads: `tick` and `request` run in one thread at a time; they, `status`, `shrinkers`, `register_shrinker`,
-`unregister_shrinker`, `subscribe`, `unsubscribe`, `start`, `stop` may be called from any thread. All
-callbacks run in the thread that ticks or requests.
+`unregister_shrinker`, `subscribe`, `unsubscribe`, `start`, `stop` may be called from any thread, and from
+inside callbacks. All callbacks run in the thread that ticks or requests, when started and stopped, too: one
+at a time. The sources are used by whoever has the turn, but for the descriptors that `quiet` and `watches`
+give away. Processes: a forked child does not watch, whatever its parent does, until it calls `start`.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
+import contextlib
+import operator
+import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 from cacheserver.pressure.announce import Announcer
+from cacheserver.pressure.bounds import Bounds
+from cacheserver.pressure.context import Context
 from cacheserver.pressure.levels import Levels, OnLevel, Subscription
 from cacheserver.pressure.policy import (
     GROW_HOLD,
@@ -23,27 +29,26 @@ from cacheserver.pressure.policy import (
     Ledger,
     Level,
     State,
+    cache_share,
     decide,
-    rested,
-    unchanged,
 )
 from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.registration import Registration
-from cacheserver.pressure.runner import Runner
+from cacheserver.pressure.rest import full_interval, marks_suffice, quiet_window, rested, unchanged
+from cacheserver.pressure.runner import Quiet, Runner
 from cacheserver.pressure.sharing import Outcome, ShrinkerSet
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 from cacheserver.pressure.source import Reading, Source, Watch, detect
 from cacheserver.pressure.tally import Request, ShrinkerStatus, Status, Tally
+from cacheserver.pressure.turn import Deposed, Hang, Turns
 
-log = logging.getLogger("cacheserver.pressure")
-
-# every bound is read in full at least this often; between, a quiet tick reads the binding one
-FULL_SECONDS = 0.1
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 BOOKS_SECONDS = 1.0  # how often what has happened is summed up
 COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
-LOG_SECONDS = 10.0  # a line about failures at most this often
+
+
+_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()  # of this process
 
 
 class Monitor:
@@ -55,30 +60,29 @@ class Monitor:
     def __init__(
         self, sources: Sequence[Source] | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._sources = list(detect() if sources is None else sources)
+        self._bounds = Bounds(detect() if sources is None else sources)
         self._clock = clock
-        self._shrinkers = ShrinkerSet(clock)
-        self._ticking = threading.RLock()  # reentrant: a callback may register, unregister or ask for a tick
+        self._turns = Turns()
+        self._breaks = 0  # of the turns, as far as the state knows of them
+        self._shrinkers = ShrinkerSet(self._turns, clock)
         self._state = State()
         self._decision = UNBOUNDED
         self._ledger = Ledger()  # as it was at the last full reading
-        self._binding: tuple[Source, Reading] | None = None
+        self._binding: Reading | None = None
         self._full_at = -1e9
+        self._full_every = 0.0  # seconds; between, a quiet tick reads the binding bound only
         self._rested_at = 0.0  # when the last tick found nothing changed; 0.0: that has been told
         self._soft, self._hard = Tally(), Tally()
         self._shrunk_at: float | None = None
-        self._levels = Levels()
+        self._levels = Levels(self._turns.call)
         self._announcer = Announcer()
         self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
-        self._cpu_seconds = 0.0
-        # the thread that ticks, and its CPU time when the books were last kept
-        self._cpu_seen: tuple[threading.Thread | None, float] = (None, 0.0)
         self._books_due = self._counted_at = -1e9
         self._stalled = False
-        self._failed_at = -1e9
         self._runner = Runner(self, clock)
         self.wake_fd = self._runner.wake_fd  # write 8 bytes, as to an eventfd, for a tick at once
+        _monitors.add(self)
 
     # -- shrinkers --
 
@@ -90,7 +94,7 @@ class Monitor:
         count: Callable[..., int] | None = None,
         cost: float | None = None,
         grant: Callable[[int], None] | None = None,
-        ledger: Callable[[], tuple[int, int]] | None = None,
+        ledger: Callable[[], tuple[int, ...]] | None = None,
     ) -> Registration:
         """Register `func(target, hard) -> freed` (bytes), or an object with the methods of `Shrinker` or of
         `ObjectShrinker`.
@@ -99,22 +103,25 @@ class Monitor:
         request's Context as `context` where both it and `request_memory` have such a parameter); `cost`: what
         an object costs to make again, > 0 (None: the object's `seeks`, or 2); `grant(nbytes)`: called with
         the bytes it may grow by, whenever that is judged anew; `ledger()`: (resident bytes, bytes taken but
-        not yet touched). Returns the handle for `unregister_shrinker`. ValueError for a bad number, TypeError
-        for what cannot be called.
+        not yet touched) and, where it knows, the bytes given up that the host has not got back yet: who tells
+        these is at first taken to return memory late. Returns the handle for `unregister_shrinker`.
+        ValueError for a bad number, TypeError for what cannot be called.
         """
         registration = Registration(name, func, count=count, cost=cost, grant=grant, ledger=ledger)
         self._shrinkers.add(registration)
         self.look_again()  # the next tick judges anew and tells it what it may take
+        self._runner.wake()  # which beside a cache at rest would be a second away
         return registration
 
     def unregister_shrinker(self, handle: Registration) -> None:
         """Forget a shrinker. When this returns none of its callbacks runs or will run (inside one: after it).
 
-        It waits for a running tick: hold no lock that a callback may want. ValueError when not registered.
+        It waits for a running tick, and for a call of this shrinker that hangs, however long: hold no lock
+        that a callback may want. From inside a callback, of whichever shrinker, it does not wait: no call is
+        begun any more, but one that hangs may still be running. ValueError when not registered.
         """
         self._shrinkers.remove(handle)
-        with self._ticking:
-            pass
+        self._turns.settle(handle)
 
     def request(
         self,
@@ -126,30 +133,32 @@ class Monitor:
         may_block: bool = True,
     ) -> Outcome:
         """Have the shrinkers free `target` bytes, whatever the readings say: for those who know of pressure
-        by other means. Returns the bytes asked and freed. Hard: no growth for GROW_HOLD seconds either.
+        by other means. Returns the bytes asked and freed, none where a callback hung so that the request was
+        given up. Hard: no growth for GROW_HOLD seconds either.
 
         `nodes`, `group`: only there, and only shrinkers that heed it. From any thread; the callbacks run in
         it. `may_block` false: from one that cannot wait, since it holds a lock that a callback may want; only
         shrinkers that are given a Context are asked, and nobody when a tick is running. ValueError for a
-        target below 0 or an empty set of nodes.
+        target below 0 or an empty set of nodes, TypeError for one that is no whole number.
         """
+        target = operator.index(target)
         if target < 0:
             raise ValueError(f"target must be a number of bytes, not {target}")
-        if not self._ticking.acquire(blocking=may_block):
-            return Outcome(0, 0)
-        try:
+        context = Context(hard=hard, nodes=nodes, group=group, may_block=may_block)
+        with contextlib.suppress(Deposed), self._turns.take(None if may_block else 0.0) as held:
+            if not held:
+                return Outcome(0, 0)
             began = self._clock()
             if hard:
                 self._state = self._state._replace(hold_until=began + GROW_HOLD)
                 if may_block:
                     self._shrinkers.grant(0)
-            outcome = self._shrinkers.ask(target, hard, nodes, group, may_block)
+            self._full_at = -1e9  # the next tick measures what this changes, and grants anew
+            outcome = self._shrinkers.ask(target, context)
             if outcome.asked:
                 self._book(self._decision._replace(hard=hard), outcome, began)
-            self.look_again()  # the next tick measures what that has changed, and grants anew
             return outcome
-        finally:
-            self._ticking.release()
+        return Outcome(0, 0)
 
     # -- levels --
 
@@ -174,18 +183,25 @@ class Monitor:
     def unsubscribe(self, handle: Subscription) -> None:
         """Forget a subscription. When this returns its callback neither runs nor will (inside it: after it).
 
-        It waits for a running tick: hold no lock that a callback may want. ValueError when not subscribed.
+        It waits for a running tick, and for a call of this callback that hangs, however long: hold no lock
+        that a callback may want. From inside a callback it does not wait. ValueError when not subscribed.
         """
         self._levels.remove(handle)
-        with self._ticking:
-            pass
+        self._turns.settle(handle)
 
     # -- one tick --
 
     def tick(self, now: float) -> Decision:
-        """Look once and act. `now`: seconds of the monitor's clock. Returns the decision now in force."""
-        with self._ticking:
+        """Look once and act. `now`: seconds of the monitor's clock. Returns the decision now in force.
+
+        Waits for a tick that runs in another thread; from inside a callback it runs at once, unless that was
+        called by such a tick already.
+        """
+        with contextlib.suppress(Deposed), self._turns.take() as held:
+            if not held:
+                return self._decision
             self._ticks += 1
+            self._unlearn()
             last = self._decision
             decision = seen = self._quiet(now) or self._full(now)
             if decision.hard and decision.target > 0:
@@ -193,11 +209,20 @@ class Monitor:
             if decision.target > 0 and not decision.hard:
                 self._request(decision)
             self._decision = decision
-            if decision is not last:  # else it stands, untouched or nothing
+            # Else it stands, untouched or nothing; but that there is no bound may never have been told.
+            if decision is not last or decision is UNBOUNDED:
                 self._shrinkers.grant(decision.allowance)
             if seen.level or self._levels.level or now >= self._books_due:
                 self._tell(seen, now)
             return decision
+        return self._decision
+
+    def _unlearn(self) -> None:
+        """A ledger stood still while its shrinker hung: what was learnt from it about the others is wrong."""
+        if self._breaks != self._turns.breaks:
+            self._breaks = self._turns.breaks
+            self._state = self._state._replace(tracks={})
+            self._full_at = -1e9
 
     def _quiet(self, now: float) -> Decision | None:
         """The cheap tick of a cache at rest: one bound, the binding one, says that nothing is to be done.
@@ -206,14 +231,11 @@ class Monitor:
         nothing.
         """
         last = self._decision
-        if self._binding is None or self._stalled or last.hard or now - self._full_at >= FULL_SECONDS:
+        if self._binding is None or self._stalled or last.hard or now - self._full_at >= self._full_every:
             return None
-        source, reading = self._binding
-        # Page cache may be eaten while usage stands still: where the reserve leans on it, look properly.
-        spare = max(last.reserve // 4, last.headroom - last.allowance - last.reserve)
-        if reading.stale or reading.reclaimable > spare:
+        if not self._shows_in_usage(self._binding):
             return None
-        fresh = source.quick(reading)
+        fresh = self._bounds.quick(self._binding, now)
         if fresh is None:
             return None
         ledger = self._shrinkers.ledger()
@@ -229,35 +251,33 @@ class Monitor:
         self._state = state
         return decision
 
+    def _shows_in_usage(self, reading: Reading) -> bool:
+        """Whether what can happen to the binding bound shows in its usage.
+
+        Page cache may be eaten while usage stands still: where the reserve leans on it, look properly.
+        """
+        last = self._decision
+        spare = max(last.reserve // 4, last.headroom - last.allowance - last.reserve)
+        return not reading.stale and reading.reclaimable <= spare
+
     def _rest(self) -> None:
         """Tell the state of the quiet ticks there have been: a sudden rise began after the last of them."""
         if self._rested_at and self._binding:
-            self._state = rested(self._state, self._binding[1].name, self._rested_at)
+            self._state = rested(self._state, self._binding.name, self._rested_at)
             self._rested_at = 0.0
 
     def _full(self, now: float) -> Decision:
         """Read everything and judge."""
         self._rest()
-        readings: list[Reading] = []
-        owner: dict[str, Source] = {}
-        for source in self._sources:
-            try:
-                found = source.read(now)
-            except Exception as error:  # a broken source must not take the others with it
-                self.complain(now, f"source {source.name} raised {error!r}")
-                continue
-            readings += found
-            for reading in found:
-                owner[reading.name] = source
+        readings = self._bounds.read(now)
         self._ledger = self._shrinkers.ledger()
         decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
         if recorder := self.recorder:
             recorder.look(now, readings, self._ledger, self._stalled, decision)
         self._stalled = False
         self._announcer.look(decision.headroom)
-        self._full_at = now
-        binding = next((one for one in readings if one.name == decision.binding), None)
-        self._binding = (owner[binding.name], binding) if binding else None
+        self._full_at, self._full_every = now, full_interval(decision, readings, self._ledger)
+        self._binding = next((one for one in readings if one.name == decision.binding), None)
         return decision
 
     def _shrink_hard(self, decision: Decision) -> Decision:
@@ -274,7 +294,8 @@ class Monitor:
 
     def _request(self, decision: Decision) -> int:
         began = self._clock()
-        outcome = self._shrinkers.ask(decision.target, decision.hard)
+        near = self._binding.nodes if self._binding else ()
+        outcome = self._shrinkers.ask(decision.target, Context(hard=decision.hard), near)
         if outcome.asked:
             self._book(decision, outcome, began)
         return outcome.freed
@@ -306,11 +327,6 @@ class Monitor:
         if now - self._counted_at >= COUNT_SECONDS:
             self._counted_at = now
             self._shrinkers.count()
-        if (thread := threading.current_thread()) is not threading.main_thread():
-            cpu = time.thread_time()
-            if thread is self._cpu_seen[0]:
-                self._cpu_seconds += cpu - self._cpu_seen[1]
-            self._cpu_seen = thread, cpu
 
     # -- what has been done --
 
@@ -320,13 +336,17 @@ class Monitor:
         return Status(
             last.level, last.headroom, last.reserve, last.ceiling, last.limit, last.usage, last.binding,
             soft.requests, hard.requests, soft.asked, hard.asked, soft.freed, hard.freed, self._ticks,
-            self._cpu_seconds,
+            self._runner.cpu_seconds,
             soft.seconds, hard.seconds, soft.longest, hard.longest, self._shrunk_at,
         )  # fmt: skip
 
     def shrinkers(self) -> list[ShrinkerStatus]:
         """What each shrinker has been asked for and has given, in the order in which they registered."""
         return self._shrinkers.status()
+
+    def complain(self, now: float, what: str) -> None:
+        """One line about the exception being handled, unless there was one a moment ago."""
+        self._bounds.complain(now, what)
 
     # -- the thread --
 
@@ -335,10 +355,12 @@ class Monitor:
         self._runner.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread and withdraw the allowance; waits `timeout` seconds at most for a callback, and a
-        second for the last log lines.
+        """End the thread, withdraw the allowance, say in the log what has not been said yet; waits `timeout`
+        seconds at most for a callback, and a second for the last log lines.
 
-        `wake_fd` stays open: a shrinker that still holds its number must not write into somebody else's file.
+        What a callback holds up for longer comes when it returns; so does all of it when this is called from
+        inside a callback, which waits for nobody. `wake_fd` stays open: a shrinker that still holds its
+        number must not write into somebody else's file.
         """
         self._runner.stop(timeout)
 
@@ -349,24 +371,95 @@ class Monitor:
         """The decision in force."""
         return self._decision
 
+    def quiet(self) -> Quiet | None:
+        """What the runner may look at instead of ticking, as `_quiet` would find nothing to do."""
+        with self._turns.take():
+            return self._quiet_until()
+
+    def _quiet_until(self) -> Quiet | None:
+        last = self._decision
+        if self._binding is None or self._stalled or last.hard or self._breaks != self._turns.breaks:
+            return None
+        reading = self._binding
+        gauge = None if reading.stale else self._bounds.gauge(reading, self._clock())
+        if gauge is None:
+            return None
+        if not marks_suffice(last, self._state):
+            gauge = gauge._replace(marked=False)
+        share = 0.0
+        if not self._shows_in_usage(reading):
+            if gauge.stat_fd < 0:
+                return None
+            share, reading = cache_share(reading.stall), reading._replace(reclaimable=0)
+        low, high = quiet_window(last, reading, self._ledger)
+        if low > high:
+            return None
+        return Quiet(gauge, last.limit, low, high, share, self._full_at + self._full_every)
+
+    def rested(self, at: float) -> None:
+        """All was quiet until `at`."""
+        self._rested_at = at
+
     def look_again(self, stalled: bool = False) -> None:
-        """Have the next tick read everything; `stalled`: tasks have waited for memory, somebody says."""
+        """Have the next tick read everything; `stalled`: a PSI trigger has fired."""
         self._full_at = -1e9
         if stalled:
             self._stalled = True
 
     def watches(self) -> Sequence[Watch]:
         """What the sources have to wait for now."""
-        return [watch for source in self._sources for watch in source.watches()]
+        with self._turns.take():
+            return self._bounds.watches(self._clock())
 
-    def withdraw(self) -> None:
-        """Nobody watches any more: take back what was allowed, close the sources."""
-        self._shrinkers.grant(0)
-        for source in self._sources:
-            source.close()
+    def heed(self, watch: Watch, events: int) -> bool:
+        """Whatever `watch` tells with poll's `events`, have the next tick look properly. False: it is to be
+        forgotten.
+        """
+        with self._turns.take():
+            there = self._bounds.acknowledge(watch, events, self._clock())
+        self.look_again(stalled=watch.stall and there)
+        return there
 
-    def complain(self, now: float, what: str) -> None:
-        """One line about the exception being handled, unless there was one a moment ago."""
-        if now - self._failed_at >= LOG_SECONDS:
-            self._failed_at = now
-            log.error("%s; going on", what, exc_info=True)
+    @property
+    def at_work(self) -> bool:
+        """Whether the calling thread is in a tick, in a request, or in a callback of one."""
+        return self._turns.inside()
+
+    def look_for_hang(self) -> Hang | None:
+        """Whether a callback hangs; see turn.Turns.look."""
+        return self._turns.look()
+
+    def withdraw(self, seconds: float | None = None) -> None:
+        """Nobody watches any more: say what is left to be said, close the sources, take back what was
+        allowed. Nothing when it has been started again, or the turn does not come within `seconds`.
+        """
+        with contextlib.suppress(Deposed), self._turns.take(seconds) as held:
+            if not held or self._runner.running:
+                return
+            now = self._clock()
+            self._announcer.close(now)
+            self._bounds.close(now)
+            self._shrinkers.grant(0)
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's threads are not here, and the parent's descriptors are not to be
+        read, since a notice that is read here never comes there. No callback: the locks that it wants may
+        have been held.
+        """
+        self._turns.after_fork()
+        self._shrinkers.after_fork()
+        self._levels.after_fork()
+        self._runner.after_fork()
+        self.recorder = None
+        self._announcer = Announcer()  # what is left to be said there is not to be said here, too
+        self._bounds.close(self._clock())
+        self.look_again()
+
+
+def _after_fork() -> None:
+    for monitor in list(_monitors):
+        monitor.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

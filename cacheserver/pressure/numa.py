@@ -23,7 +23,6 @@ MPOL_BIND = 2
 MPOL_MODE = 0x1FFF  # above it are flags (include/uapi/linux/mempolicy.h)
 GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}  # the number of the system call
 _ALLOWED = re.compile(rb"^Mems_allowed_list:(.*)$", re.MULTILINE)
-_NODE = re.compile(r"node(\d+)$")
 _ZONE = re.compile(rb"^Node (\d+), zone.*?^\s+high\s+(\d+)", re.MULTILINE | re.DOTALL)
 
 
@@ -50,10 +49,12 @@ def bound_nodes() -> set[int] | None:
 
 
 def parse_list(text: str) -> set[int]:
-    """The numbers of a kernel list such as "0-2,5". ValueError for what is none."""
+    """The numbers of a kernel list of nodes such as "0-2,5". ValueError for what is none."""
     numbers: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
+        if int(last or first) >= NODES_MAX:
+            raise ValueError(f"no node {last or first}")
         numbers.update(range(int(first), int(last or first) + 1))
     return numbers
 
@@ -70,6 +71,7 @@ class NodeSource:
         self._root = root
         self._policy = policy
         self._directory = os.path.join(root, "sys/devices/system/node")
+        self._with_memory = Probe(os.path.join(self._directory, "has_memory"), optional=True)
         self._status = Probe(os.path.join(root, "proc/self/status"))
         self._pressure = Probe(os.path.join(root, "proc/pressure/memory"), optional=True)
         self._nodes: dict[int, Probe] = {}  # those allowed; empty: no bound
@@ -81,7 +83,9 @@ class NodeSource:
         if now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        there = set(self._present())
+        there = self._present()
+        if there is None:
+            return  # what is known stays in force
         allowed = self._allowed(there) if len(there) > 1 else there
         wanted = allowed if allowed < there else set()
         if wanted != self._nodes.keys():
@@ -90,17 +94,23 @@ class NodeSource:
             self._nodes = {node: Probe(path.format(node)) for node in sorted(wanted)}
             self._last = None
         if self._nodes:
-            self._kept = self._read_kept()
+            self._kept = self._read_kept() or self._kept
 
-    def _present(self) -> list[int]:
-        """The nodes with memory."""
+    def _present(self) -> set[int] | None:
+        """The nodes with memory; None while that cannot be read."""
+        text = self._with_memory.read()
+        if text is None:
+            # From the beginning: a kernel without NUMA.
+            return None if self._nodes else set()
         try:
-            names = [match for name in os.listdir(self._directory) if (match := _NODE.match(name))]
-            with open(os.path.join(self._directory, "has_memory")) as file:
-                with_memory = parse_list(file.read())
-        except (OSError, ValueError):
-            return []  # a kernel without NUMA
-        return [node for match in names if (node := int(match[1])) in with_memory]
+            there = parse_list(text.decode())
+        except ValueError:
+            there = set()
+        if not there:
+            self._with_memory.complain("no nodes in it")
+            return None
+        self._with_memory.recover()
+        return there
 
     def _allowed(self, there: set[int]) -> set[int]:
         """Those of the nodes `there` that this process may use; the last answer while that is unknown."""
@@ -140,8 +150,7 @@ class NodeSource:
                 return [self._last._replace(stale=True)] if self._last else ()
             total, usage, reclaimable = total + figures[0], usage + figures[1], reclaimable + figures[2]
         name = ("node " if len(self._nodes) == 1 else "nodes ") + ",".join(map(str, self._nodes))
-        node = next(iter(self._nodes)) if len(self._nodes) == 1 else None
-        self._last = Reading(name, total, usage, reclaimable, stall, node=node)
+        self._last = Reading(name, total, usage, reclaimable, stall, nodes=tuple(self._nodes))
         return [self._last]
 
     def _read_node(self, node: int, probe: Probe) -> tuple[int, int, int] | None:
@@ -179,5 +188,6 @@ class NodeSource:
     def close(self) -> None:
         self._close_nodes()
         self._refreshed = -1e9
+        self._with_memory.close()
         self._status.close()
         self._pressure.close()

@@ -30,6 +30,7 @@ class StallSource(NoticeSource):
         self._own = ""  # /proc/self/cgroup as it was when the trigger was made
 
     def _membership(self) -> str:
+        """The text of /proc/self/cgroup, "" while it cannot be read."""
         try:
             with open(os.path.join(self._root, "proc/self/cgroup"), errors="surrogateescape") as file:
                 return file.read()
@@ -37,7 +38,7 @@ class StallSource(NoticeSource):
             return ""
 
     def _moved(self) -> bool:
-        return self._membership() != self._own
+        return self._membership() not in ("", self._own)
 
     def _candidates(self) -> list[str]:
         paths = []

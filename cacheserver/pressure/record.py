@@ -9,7 +9,7 @@ One object a line, for each time the monitor read all its bounds; sizes in bytes
 
     t         since the first line
     readings  every bound as it was read, by the names of source.Reading
-    ledger    [resident, untouched] of all shrinkers together
+    ledger    [resident, untouched, returning, whether these are counted] of all shrinkers together
     stalled   whether a PSI trigger had fired since the last one
     decision  what was made of that, by the names of policy.Decision; the level by its name
     asked     what the shrinkers were asked for until the next line, 0 when they were not
@@ -63,8 +63,8 @@ class Recorder:
     cannot be written, which a line in the log then says.
 
     A file of that name is kept under the name with ".1" behind it, whose old one goes: after a crash and a
-    restart it is the crash that one wants to see. OSError where the file cannot be made; ValueError when the
-    monitor is being recorded already.
+    restart it is the crash that one wants to see. OSError where the file cannot be made, RuntimeError where
+    no thread is to be had; ValueError when the monitor is being recorded already.
     """
 
     def __init__(self, monitor: Recorded, path: str, *, bytes_max: int = BYTES_MAX) -> None:
@@ -83,7 +83,11 @@ class Recorder:
         self._dropped = 0
         self._start: float | None = None
         self._thread = threading.Thread(target=self._run, name="cacheserver-pressure-record", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no thread to be had
+            os.close(self._fd)
+            raise
         monitor.recorder = self
 
     # -- the thread that ticks --

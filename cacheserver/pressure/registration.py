@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from cacheserver.pressure.context import Context
-from cacheserver.pressure.forms import form_of
+from cacheserver.pressure.forms import BYTES_MAX, check, contained, form_of
 from cacheserver.pressure.policy import MIB, Ledger
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
 from cacheserver.pressure.tally import Tally
@@ -23,6 +23,7 @@ CARRY_MAX = 2  # times what a shrinker can free
 # one large item may overshoot (memory-hog's are 31 MiB); more is a lie
 OVERSHOOT_TIMES, OVERSHOOT_BYTES = 4, 64 * MIB
 WEIGHT_MIN = 1 / 16
+COST_MIN, COST_MAX = 1e-6, 1e6  # beyond, shares could not be told from nothing, or from everything
 SKIPS_MAX = 30  # soft requests that one which gives nothing is spared in a row: 1.5 s
 
 
@@ -37,22 +38,28 @@ class Registration:
         count: Callable[..., int] | None = None,
         cost: float | None = None,
         grant: Callable[[int], None] | None = None,
-        ledger: Callable[[], tuple[int, int]] | None = None,
+        ledger: Callable[[], tuple[int, ...]] | None = None,
     ) -> None:
         try:
             self._form = form_of(func, count)
+            if grant is not None:
+                check("grant", grant, 0)
+            if ledger is not None:
+                check("ledger", ledger)
+            self.cost = self._form.cost if cost is None else cost
+            if not COST_MIN <= self.cost <= COST_MAX:
+                raise ValueError(f"cost must be above 0, {COST_MIN} to {COST_MAX}, not {self.cost!r}")
         except TypeError as error:
             raise TypeError(f"shrinker {name!r}: {error}") from error
         except ValueError as error:
             raise ValueError(f"shrinker {name!r}: {error}") from error
         self.name = name
-        self.cost = self._form.cost if cost is None else cost
-        if not self.cost > 0:
-            raise ValueError(f"shrinker {name!r}: cost must be above 0, not {self.cost!r}")
         self.grant = grant
         self.ledger = ledger
         self.registered = False  # kept by the set it is in
         self.enabled = True
+        self.hanging = False  # see turn.Callee
+        self.last_ledger = Ledger()  # what stands for it while it hangs: its ledger may need the same lock
         self.strikes = 0
         self.soft, self.hard = Tally(), Tally()
         self.can_free = 0  # bytes, as it last said
@@ -64,7 +71,12 @@ class Registration:
     @property
     def in_use(self) -> bool:
         """Whether it is asked at all."""
-        return self.registered and self.enabled
+        return self.registered and self.enabled and not self.hanging
+
+    @property
+    def node_aware(self) -> bool:
+        """Whether it can keep to NUMA nodes."""
+        return self._form.node_aware
 
     def heeds(self, context: Context) -> bool:
         """Whether it can keep to the limits of `context`: what it freed elsewhere would help nobody, and who
@@ -90,11 +102,13 @@ class Registration:
         try:
             can = self._form.freeable(context)
         except BaseException as error:
-            self.strike(f"count raised {error!r}")
+            self.strike(f"count raised {contained(error)}")
             return 0
         if can is None:
             return unknown
-        self.can_free = can
+        can = min(can, BYTES_MAX)
+        if not context.limited:  # else it is a part of what it has
+            self.can_free = can
         return can
 
     def spared(self, can: int) -> bool:
@@ -136,7 +150,10 @@ class Registration:
         freed, left, waits, fault = self._form.request(share, due, can, context)
         self.carry(left, can, context)
         if freed > OVERSHOOT_TIMES * share + OVERSHOOT_BYTES:
-            freed, fault = min(freed, share), fault or f"claims {freed} bytes when asked for {share}"
+            # Who has emptied all that it counted may say so; nobody else is spared for it.
+            if freed > can:
+                fault = fault or f"claims {freed} bytes when asked for {share}, of {can} that there were"
+            freed = share
         if fault:
             self.strike(fault)
             return freed
@@ -169,14 +186,17 @@ class Registration:
             self.weight = min(1.0, self.weight * 1.25)
 
     def read_ledger(self) -> Ledger:
-        """Its own and untouched bytes; nothing where it keeps no ledger or fails."""
+        """Its own, untouched and returning bytes; nothing where it keeps no ledger or fails."""
         if self.ledger is None:
             return Ledger()
         try:
-            own, untouched = self.ledger()
-            return Ledger(max(0, own), max(0, untouched))
+            numbers = [max(0, int(nbytes)) for nbytes in self.ledger()]
+            if max(numbers) > BYTES_MAX:
+                raise ValueError("it holds more bytes than any machine has")
+            own, untouched, returning = numbers if len(numbers) == 3 else [*numbers, 0]
+            return Ledger(own, untouched, returning, late=len(numbers) == 3)
         except BaseException as error:
-            self.strike(f"ledger raised {error!r}")
+            self.strike(f"ledger raised {contained(error)}")
             return Ledger()
 
     def give(self, allowance: int) -> None:
@@ -186,7 +206,7 @@ class Registration:
         try:
             self.grant(allowance)
         except BaseException as error:
-            self.strike(f"grant raised {error!r}")
+            self.strike(f"grant raised {contained(error)}")
 
 
 def _place(context: Context) -> int | None:

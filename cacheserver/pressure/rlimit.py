@@ -17,7 +17,7 @@ import os
 import resource
 from collections.abc import Callable, Sequence
 
-from cacheserver.pressure.source import Probe, Reading, Watch
+from cacheserver.pressure.source import Probe, Reading, Watch, whole
 
 PAGE = resource.getpagesize()
 
@@ -39,7 +39,8 @@ class RlimitSource:
             (name, self._getrlimit(which)[0])
             for name, which in (("RLIMIT_AS", resource.RLIMIT_AS), ("RLIMIT_DATA", resource.RLIMIT_DATA))
         ]
-        if all(limit == resource.RLIM_INFINITY for _, limit in limits):
+        # Below 0 is RLIM_INFINITY, and what Python makes of a limit of 2^63 bytes and more.
+        if all(limit < 0 for _, limit in limits):
             return ()
         usage = self._usage()
         stale = usage is None
@@ -49,7 +50,7 @@ class RlimitSource:
         return [
             Reading(name, limit, used, stale=stale)
             for (name, limit), used in zip(limits, usage, strict=True)
-            if limit != resource.RLIM_INFINITY
+            if limit >= 0
         ]
 
     def _usage(self) -> tuple[int, int] | None:
@@ -58,7 +59,7 @@ class RlimitSource:
         if text is None:
             return None
         try:
-            size, resident, shared, _text, _lib, data = (int(word) for word in text.split()[:6])
+            size, resident, shared, _text, _lib, data = map(whole, text.split()[:6])
         except ValueError:
             self._statm.complain("it has not the six numbers of statm")
             return None

@@ -1,8 +1,8 @@
 """All shrinkers of one monitor: how a target is split among them, and what becomes of the rest.
 
 Knows: registrations, bytes. Must not know: readings, the policy's law, what a shrinker frees.
-Memory: the registrations. Threads: `add` and `remove` from any; the rest from one at a time (the caller
-serialises).
+Memory: the registrations. Threads: `add` and `remove` from any; the rest from one at a time, which turns sees
+to. One that hangs in a callback is left alone until that returns.
 
 The split is the kernel's (mm/shrinker.c, 6.7): in proportion to freeable * 4 / seeks, what a shrinker stayed
 short of is carried to its next share, at most twice what it can free. Here the carried part moves shares
@@ -19,9 +19,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cacheserver.pressure.context import Context
-from cacheserver.pressure.policy import Ledger
+from cacheserver.pressure.policy import PAGE, Ledger
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.tally import ShrinkerStatus
+from cacheserver.pressure.turn import Turns
 
 PASSES = 3  # a hard target is offered this often to those that can still give
 
@@ -63,14 +64,16 @@ def split(target: int, weights: Sequence[float], caps: Sequence[int]) -> list[in
 
 
 class ShrinkerSet:
-    """All registrations of one monitor."""
+    """All registrations of one monitor, whose turn to tick is one of `turns`; None: nobody else's."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, turns: Turns | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._turns = turns or Turns()
         self._clock = clock
         self.gave: dict[str, int] = {}  # what each freed of the last target
         self._lock = threading.Lock()
         self._all: tuple[Registration, ...] = ()  # replaced, never changed: readers need no lock
         self._asker = 0  # identity of the thread that asks
+        self._first = 0  # counts up: who is the first to have what cannot be shared evenly
 
     def add(self, registration: Registration) -> None:
         with self._lock:
@@ -85,55 +88,70 @@ class ShrinkerSet:
             self._all = tuple(other for other in self._all if other is not registration)
             registration.registered = False
 
+    def after_fork(self) -> None:
+        """In a forked child: the lock, and the identity of who asks, may be a thread's that is not there."""
+        self._lock = threading.Lock()
+        if self._asker != threading.get_ident():
+            self._asker = 0
+
     def ledger(self) -> Ledger:
         """The sum of all ledgers; those left out count too, their memory is real."""
-        everyone = self._all
-        if len(everyone) == 1:
-            return everyone[0].read_ledger()
-        own = untouched = 0
-        for one in everyone:
-            if one.registered:  # it may be removed while another's callback runs
-                part = one.read_ledger()
-                own += part.own
-                untouched += part.untouched
-        return Ledger(own, untouched)
+        own = untouched = returning = 0
+        late = False
+        for one in self._all:
+            if not one.registered:  # it may be removed while another's callback runs
+                continue
+            if not one.hanging:
+                one.last_ledger = self._turns.call(one, one.read_ledger)
+            part = one.last_ledger
+            own += part.own
+            untouched += part.untouched
+            returning += part.returning
+            late = late or part.late
+        return Ledger(own, untouched, returning, late)
 
     def grant(self, allowance: int) -> None:
-        """Share `allowance` bytes evenly among those that grow by leave."""
-        growing = [one for one in self._all if one.grant is not None]
-        for one in growing:
-            if one.registered:
-                one.give(allowance // len(growing) if one.enabled else 0)
+        """Share `allowance` bytes evenly among those that grow by leave.
 
-    def ask(
-        self,
-        target: int,
-        hard: bool,
-        nodes: frozenset[int] | None = None,
-        group: str | None = None,
-        may_block: bool = True,
-    ) -> Outcome:
-        """Have `target` bytes freed; the other arguments are the fields of Context.
+        In whole pages, since less is of no use to anybody; what is left over goes to another one each time.
+        """
+        growing = [one for one in self._all if one.grant is not None and one.registered and not one.hanging]
+        able = [one for one in growing if one.enabled]
+        shares = dict.fromkeys(growing, 0)
+        if able:
+            even = allowance // len(able) // PAGE * PAGE
+            shares.update(dict.fromkeys(able, even))
+            if over := allowance - even * len(able):
+                shares[able[self._first % len(able)]] += over
+                self._first += 1
+        for one, share in shares.items():
+            if one.registered and not one.hanging:
+                self._turns.call(one, one.give, share)
 
-        Those that cannot keep to its limits are not asked. Soft: everyone else who has something is asked
-        once, until there is enough; who returns less may be deferring. Hard: what is missing is offered again
-        to those that gave their full share, the last time without regard to cost.
+    def ask(self, target: int, context: Context, near: Sequence[int] = ()) -> Outcome:
+        """Have `target` bytes freed within the limits of `context`; who cannot keep to them is not asked.
+
+        `near`: the NUMA nodes where bytes are missing, (): anywhere. Who can tell nodes apart is asked for
+        what lies there and no more, everybody else as ever: so the kernel calls shrinkers that are not
+        NUMA-aware whichever node it reclaims.
+
+        Soft: everyone who has something is asked once, until there is enough; who returns less may be
+        deferring. Hard: what is missing is offered again to those that gave their full share, the last time
+        without regard to cost.
 
         A callback that asks in its turn gets nothing, as in the kernel, where who reclaims does not reclaim.
         """
-        context = Context(hard=hard, nodes=nodes, group=group, may_block=may_block)
         me = threading.get_ident()
         if self._asker == me:
             return Outcome(0, 0)
         self._asker = me
         try:
-            return self._ask(target, context)
+            return self._ask(target, context, self._parts(context, near))
         finally:
             if self._asker == me:
                 self._asker = 0
 
-    def _ask(self, target: int, context: Context) -> Outcome:
-        parts = self._parts(context)
+    def _ask(self, target: int, context: Context, parts: list[Part]) -> Outcome:
         self.gave = {}
         asked = freed = 0
         for attempt in range(PASSES if context.hard else 1):
@@ -163,7 +181,7 @@ class ShrinkerSet:
     def _call(self, part: Part, share: int, due: int, can: int) -> int:
         """Ask one part, and keep count of it."""
         one, began = part.shrinker, self._clock()
-        got = one.call(share, due, can, part.context)
+        got = self._turns.call(one, one.call, share, due, can, part.context)
         (one.hard if part.context.hard else one.soft).add(share, got, self._clock() - began)
         self.gave[one.name] = self.gave.get(one.name, 0) + got
         return got
@@ -172,7 +190,7 @@ class ShrinkerSet:
         """Ask everyone what it could free, for `status`."""
         for one in self._all:
             if one.in_use:
-                one.freeable(0, Context())
+                self._turns.call(one, one.freeable, 0, Context())
 
     def status(self) -> list[ShrinkerStatus]:
         """What each has been asked for and has given. Any thread."""
@@ -186,21 +204,24 @@ class ShrinkerSet:
             for one in self._all
         ]  # fmt: skip
 
-    def _parts(self, context: Context) -> list[Part]:
-        able = [one for one in self._all if one.in_use and one.heeds(context)]
-        if context.nodes is None:
-            return [Part(one, context) for one in able]
-        places = [replace(context, nodes=frozenset((node,))) for node in sorted(context.nodes)]
-        return [Part(one, place) for one in able for place in places]
+    def _parts(self, context: Context, near: Sequence[int]) -> list[Part]:
+        nodes = sorted(near if context.nodes is None else context.nodes)
+        places = [replace(context, nodes=frozenset((node,))) for node in nodes] or [context]
+        return [
+            Part(one, place)
+            for one in self._all
+            if one.in_use and one.heeds(context)
+            for place in (places if one.node_aware else (context,))
+        ]
 
-    @staticmethod
-    def _able(part: Part, left: int) -> int:
+    def _able(self, part: Part, left: int) -> int:
         """Bytes to reckon with; 0: not this time."""
-        if not part.shrinker.in_use:
+        one = part.shrinker
+        if not one.in_use:
             return 0
-        can = part.shrinker.freeable(left, part.context)
+        can = self._turns.call(one, one.freeable, left, part.context)
         soft = not part.context.hard and not part.context.limited
-        return 0 if soft and part.shrinker.spared(can) else can
+        return 0 if soft and one.spared(can) else can
 
 
 def _shares(parts: list[Part], able: list[int], target: int, fair: bool) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ Soft and hard are OSv's (its `include/osv/shrinker.h`), counting and scanning ar
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -29,9 +30,10 @@ class Shrinker(Protocol):
 
     Where the method also has a parameter named `context`, it is given the request's Context. Then the class
     may declare `node_aware = True` or `group_aware = True`: it frees on the context's nodes, or of its group,
-    only. A request limited to nodes comes to it once for each node.
+    only. A request limited to nodes (the monitor's own where nodes bind) comes to it once for each.
     """
 
+    @abstractmethod
     def request_memory(self, target: int, hard: bool) -> int:
         """Free at least `target` bytes and return how many were given back to the host.
 
@@ -52,13 +54,15 @@ class ObjectShrinker(Protocol):
     - `batch`: the objects to scan at a time, SHRINK_BATCH when absent or 0. It bounds how long one call holds
       the cache's lock, how far a request overshoots, and what a soft one leaves undone until a batch of
       it has come together;
-    - `node_aware`, `group_aware`: it heeds `context.nodes`, `context.group`. A request limited to nodes
-      comes once for each node, with that node alone in the context.
+    - `node_aware`, `group_aware`: it heeds `context.nodes`, `context.group`. A request limited to nodes, the
+      monitor's own where nodes bind among them, comes once for each, with that node alone in the context.
     """
 
+    @abstractmethod
     def count_objects(self, context: Context) -> int:
         """How many objects could be freed now, roughly and cheaply. 0 or SHRINK_EMPTY: it is not scanned."""
 
+    @abstractmethod
     def scan_objects(self, context: Context, n: int) -> int:
         """Look at `n` objects, free those that may go, return how many were freed: 0 is an answer.
 

@@ -12,13 +12,15 @@ import logging
 import os
 import select
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 log = logging.getLogger("cacheserver.pressure")
 
 READ_BYTES = 16384  # memory.stat of a current kernel has about 4 KiB; /proc/meminfo 1.5 KiB
 # no such file; or, of a memory.pressure, stalls are not accounted
 ABSENT = (errno.ENOENT, errno.EOPNOTSUPP)
+DIGITS_MAX = 20  # of a number of 64 bits
+MARKED = 0.05  # of the limit: at so much left the kernel calls, where it does
 SOME = b"some avg10="  # how a PSI file begins
 
 
@@ -33,9 +35,9 @@ class Reading(NamedTuple):
     throttles: int = 0  # times usage reached the bound or reclaim failed there; only a rise means anything
     ooms: int = 0  # times the OOM killer was near or at work; only a rise means anything
     stale: bool = False  # True: could not be read now; these are the last known values
-    # The one NUMA node this bound is made of: what lies there helps. Most of the process does, also of caches
-    # that cannot tell where theirs is. None: what lies anywhere helps.
-    node: int | None = None
+    # The NUMA nodes this bound is made of: what lies there helps. Most of the process does, also of caches
+    # that cannot tell where theirs is. (): what lies anywhere helps.
+    nodes: tuple[int, ...] = ()
 
 
 class Watch(NamedTuple):
@@ -47,6 +49,18 @@ class Watch(NamedTuple):
     # given poll's event mask; False: nothing more from it until `watches` offers it again
     acknowledge: Callable[[int], bool]
     events: int = select.POLLPRI  # what to wait for, as poll's mask
+
+
+class Gauge(NamedTuple):
+    """Where the limit and the usage of one bound stand, for who reads them without this package's Python."""
+
+    usage_fd: int
+    limit_fds: tuple[int, ...] = ()  # the lowest finite one counts
+    meminfo: bool = False  # `usage_fd` is /proc/meminfo, whose MemTotal and MemAvailable tell both
+    stat_fd: int = -1  # memory.stat; -1: none
+    # its fields, with the blank after each key: half their weighted sum is the page cache that can be dropped
+    terms: tuple[tuple[bytes, int], ...] = ()
+    marked: bool = False  # a watch of the source tells when usage rises so far that MARKED is left
 
 
 class Source(Protocol):
@@ -65,6 +79,16 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close all descriptors; a later `read` opens them again."""
+
+
+@runtime_checkable
+class Gauged(Protocol):
+    """A source that can show the open files behind a reading."""
+
+    def gauge(self, last: Reading) -> Gauge | None:
+        """The files of the bound `last` describes, which stay this source's; None: there are no such, or not
+        open.
+        """
 
 
 class Trouble:
@@ -111,17 +135,22 @@ class Probe:
 
     def read(self) -> bytes | None:
         """The file's text, or None."""
-        try:
-            if self._fd < 0:
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            text = os.pread(self._fd, READ_BYTES, 0)
-        except OSError as error:
-            self.close()
-            if not (self._optional and error.errno in ABSENT):
-                self.complain(error.strerror or str(error))
-            return None
-        self._optional = False
-        return text
+        # A descriptor may outlive its file (a group removed and made anew): what fails is tried afresh once.
+        for afresh in (self._fd < 0, True):
+            try:
+                if self._fd < 0:
+                    self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                text = os.pread(self._fd, READ_BYTES, 0)
+            except OSError as error:
+                self.close()
+                if not afresh:
+                    continue
+                if not (self._optional and error.errno in ABSENT):
+                    self.complain(error.strerror or str(error))
+                return None
+            self._optional = False
+            return text
+        return None
 
     def number(self, unlimited: bytes = b"") -> int | None:
         """The one number in the file; -1 when it says `unlimited`; None when unreadable or garbled."""
@@ -129,14 +158,13 @@ class Probe:
         if text is None:
             return None
         try:
-            value = int(text)
+            value = whole(text)
         except ValueError:
             text = text.strip()
             if unlimited and text == unlimited:
                 value = -1
             else:
-                # A descriptor may outlive its file (a group removed and made anew): open it afresh next time.
-                self.close()
+                self.close()  # it may be that of a file that is gone: open it afresh next time
                 self.complain(f"no number in {text[:40]!r}")
                 return None
         self._trouble.end()
@@ -148,14 +176,18 @@ class Probe:
         if text is None:
             return 0.0
         try:
-            value = float(text[len(SOME) : text.index(b" ", len(SOME))]) if text.startswith(SOME) else None
+            value = float(text[len(SOME) : text.index(b" ", len(SOME))]) if text.startswith(SOME) else -1.0
         except ValueError:
-            value = None
-        if value is None:
+            value = -1.0
+        if not 0.0 <= value <= 100.0:  # nor is it "nan", which Python would take for a number
             self.complain("no some avg10 in it")
             return 0.0
         self._trouble.end()
         return value
+
+    def fileno(self) -> int:
+        """The descriptor, this probe's own; -1 while the file is not open."""
+        return self._fd
 
     def complain(self, why: str) -> None:
         """One line for the first failure in a row."""
@@ -171,6 +203,16 @@ class Probe:
             self._fd = -1
 
 
+def whole(text: bytes) -> int:
+    """The number that `text` says, with blanks around it or none. ValueError for what no counter of the
+    kernel can say: it has 64 bits and no sign.
+    """
+    text = text.strip()
+    if not text.isdigit() or len(text) > DIGITS_MAX:
+        raise ValueError("not a number of the kernel's")
+    return int(text)
+
+
 def field(text: bytes, key: bytes) -> int | None:
     """The number after `key` at a line's start in `text` (memory.stat, memory.events, meminfo), or None."""
     if text.startswith(key):
@@ -183,7 +225,7 @@ def field(text: bytes, key: bytes) -> int | None:
     end = text.find(b"\n", start)
     words = text[start : end if end >= 0 else None].split(None, 1)
     try:
-        return int(words[0])
+        return whole(words[0])
     except (IndexError, ValueError):
         return None
 
@@ -192,7 +234,8 @@ def detect(root: str = "/", environ: Mapping[str, str] = os.environ) -> list[Sou
     """All sources this host offers. `root`: the directory under which /proc and /sys are looked for;
     `environ`: where a service manager says what to watch.
     """
-    if not os.path.exists(os.path.join(root, "proc/meminfo")):
+    # A /proc mounted with subset=pid has no meminfo, but it leads to the groups, which kill as elsewhere.
+    if not any(os.path.exists(os.path.join(root, "proc", name)) for name in ("meminfo", "self/mountinfo")):
         from cacheserver.pressure.host import PsutilSource
 
         return [PsutilSource()]

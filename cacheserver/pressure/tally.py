@@ -65,7 +65,7 @@ class Status:
     bytes_released_soft: int  # released within the request; what a soft request deferred is not in it
     bytes_released_hard: int
     ticks: int
-    cpu_seconds: float  # of the monitor's thread; 0 where the main thread ticks, which has other things to do
+    cpu_seconds: float  # that the monitor's thread has used, callbacks included, but not threads of theirs
     seconds_soft: float  # until the shrinkers had answered, all requests together
     seconds_hard: float
     longest_soft: float  # and the longest of them

@@ -18,14 +18,14 @@ import os
 import select
 from collections.abc import Callable
 
-from cacheserver.pressure.source import Watch
+from cacheserver.pressure.source import MARKED, Watch
 
 # Only of reclaim for this very group's limit: what a neighbour does under its own limit is not ours to mind.
 LEVELS = ("low", "medium", "critical")
 MODE = "local"
 # Of the limit left: half of the reserve of large limits and of the smallest (see policy). A cache at rest
 # stays above both, so nothing comes from them until something happens.
-MARKS = (0.05, 0.03)
+MARKS = (MARKED, 0.03)
 
 
 class _Notice:
@@ -86,10 +86,11 @@ class GroupNotices:
             self.problem = f"{error.filename or self._directory}: {error.strerror or error}"
         return [notice.watch() for notice in (*self._levels, *self._marks)]
 
-    @property
-    def marked(self) -> bool:
-        """Whether the kernel tells by itself when usage passes the marks."""
-        return bool(self._marks)
+    def marked(self, limit: int) -> bool:
+        """Whether the kernel tells by itself when usage passes the marks below `limit`, in bytes: not while
+        they are those of another limit, as between a change of it and the next `watches`.
+        """
+        return bool(self._marks) and self._marked == limit
 
     def _register(self, file: str, argument: str, kind: str) -> _Notice:
         control = os.path.join(self._directory, "cgroup.event_control")

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The arena: see arena.pxd for what it knows and who owns what."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset

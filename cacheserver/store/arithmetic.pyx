@@ -1,10 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Numbers in items: see arithmetic.pxd."""
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
 from cacheserver.store.item cimport HEADER, Item, handle_t, item_flags, item_value
+from cacheserver.store.lock cimport lock_lookup
 from cacheserver.store.lru cimport lru_use
 from cacheserver.store.marks cimport Sight, fill_sight
 from cacheserver.store.operations cimport (
@@ -19,7 +20,7 @@ from cacheserver.store.operations cimport (
     next_cas,
     put_new,
 )
-from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.platform cimport pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.view cimport store_done
 
@@ -135,7 +136,7 @@ cdef Outcome store_compute(StoreC *s, uint64_t hash, const char *key, uint32_t n
     cdef Outcome outcome = NOT_FOUND
     cdef bint created = False
     cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     h = find_live(sh, hash, key, nkey, now)
     if h:
         outcome = change_number(s, sh, hash, &h, sum)

@@ -1,8 +1,8 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Discarding a page: see discard.pxd.
 
 The time goes into memory that is not in the cache: an item's bucket, and its neighbours in the segment. So the items pass
-through a ring: their lines are asked for when they enter it, and used when they leave it.
+through a ring: their lines are asked for when they enter it, what those lead to half way, and used when they leave it.
 """
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -21,7 +21,7 @@ from cacheserver.store.item cimport (
     item_key,
 )
 from cacheserver.store.lru cimport lru_join, lru_segment, lru_spared
-from cacheserver.store.platform cimport pointer_look, prefetch, prefetch_write
+from cacheserver.store.platform cimport match_slots, pointer_look, prefetch, prefetch_write
 from cacheserver.store.shard cimport SEGMENTS, Shard, SlabClass
 from cacheserver.store.slab cimport slab_close_page, slab_reopen_page
 
@@ -67,6 +67,14 @@ cdef inline void enter(Discard *d, Item *it, uint32_t chunk) noexcept nogil:
     expect(d, it.prev)
     expect(d, it.next)
     d.entered += 1
+
+
+cdef inline void foresee(Discard *d) noexcept nogil:
+    """The bucket of the item that is half way through the ring has come: where the item is not in it, the next one is needed."""
+    cdef Leaving *slot = &d.ring[(d.entered - RING // 2) & (RING - 1)]
+    cdef Bucket *b = slot.bucket
+    if b.more and match_slots(b.slots, d.page << CHUNK_BITS | slot.chunk) == 0:
+        prefetch_write(&d.sh.index.overflow[b.more])
 
 
 cdef inline void tally(Discard *d, Item *it) noexcept nogil:
@@ -151,6 +159,8 @@ cdef void discard_page(Shard *sh, uint32_t page) noexcept nogil:
             if d.entered - d.left == RING:
                 leave(&d)
             enter(&d, it, chunk)
+            if d.entered - d.left >= RING // 2:
+                foresee(&d)
     while d.left != d.entered:
         leave(&d)
     settle(&d)

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Emptying pages: see drain.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -8,11 +8,11 @@ from cacheserver.store.classes cimport coldest_class
 from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.discard cimport discard_page
 from cacheserver.store.evict cimport evict_item, evict_one
-from cacheserver.store.index cimport index_replace, index_slot
+from cacheserver.store.index cimport index_replace
 from cacheserver.store.item cimport LIVE, STATE, Item, handle_t, item_bytes, item_expired
-from cacheserver.store.link cimport hash_of
+from cacheserver.store.link cimport fetch_links, hash_of
 from cacheserver.store.lru cimport lru_replace
-from cacheserver.store.platform cimport monotonic_ns, mutex_wanted, prefetch
+from cacheserver.store.platform cimport monotonic_ns, mutex_wanted
 from cacheserver.store.poison cimport unpoison
 from cacheserver.store.rebalance cimport NOBODY
 from cacheserver.store.shard cimport DRAIN_FORCED, DRAIN_RESCUE, DrainHow, Rescue, Shard, SlabClass
@@ -45,9 +45,7 @@ cdef bint sweep_block(Shard *sh, uint32_t page, uint32_t begin, uint32_t end) no
         if it.bits & STATE == LIVE and it.refs == 0 and coldness(it, sh.now) >= sh.rescue.bound:
             handles[n] = page << CHUNK_BITS | chunk
             hashes[n] = hash_of(sh, it)
-            prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[n])])
-            prefetch(item_at(sh.arena, it.prev))
-            prefetch(item_at(sh.arena, it.next))
+            fetch_links(sh, hashes[n], it)
             n += 1
     for i in range(n):
         evict_item(sh, hashes[i], handles[i], item_at(sh.arena, handles[i]))
@@ -158,9 +156,7 @@ cdef Fate empty_block(Shard *sh, uint32_t page) noexcept nogil:
         if it.bits & STATE == LIVE and it.refs == 0:
             handles[n] = page << CHUNK_BITS | chunk
             hashes[n] = hash_of(sh, it)
-            prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[n])])
-            prefetch(item_at(sh.arena, it.prev))
-            prefetch(item_at(sh.arena, it.next))
+            fetch_links(sh, hashes[n], it)
             n += 1
         chunk += 1
     for i in range(n):

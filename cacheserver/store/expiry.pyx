@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Expiry: see expiry.pxd.
 
 A round goes over the page table once a second and works on the pages where something is due. What a page holds is not
@@ -9,9 +9,8 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport CHUNK_BITS, PAGE_DRAINING, PAGE_RUN, Page, item_at
 from cacheserver.store.deadlines cimport NEVER, note_deadline, take_due
-from cacheserver.store.index cimport index_slot
 from cacheserver.store.item cimport FETCHED, HEADER, LIVE, STATE, Item, handle_t, item_expired, item_key
-from cacheserver.store.link cimport hash_of, remove_item
+from cacheserver.store.link cimport fetch_links, hash_of, remove_item
 from cacheserver.store.platform cimport monotonic_ns, prefetch, pthread_mutex_lock, pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, SlabClass, StoreC
 from cacheserver.store.slab cimport slab_owns
@@ -70,11 +69,7 @@ cdef uint32_t sort_out(Shard *sh, uint32_t page, const uint16_t *chunks, uint32_
             continue
         handles[kept] = h
         hashes[kept] = hash_of(sh, it)
-        prefetch(&sh.index.buckets[index_slot(&sh.index, hashes[kept])])
-        if it.prev:
-            prefetch(item_at(sh.arena, it.prev))
-        if it.next:
-            prefetch(item_at(sh.arena, it.next))
+        fetch_links(sh, hashes[kept], it)
         kept += 1
     return kept
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """append, prepend: see extend.pxd."""
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -16,6 +16,7 @@ from cacheserver.store.item cimport (
     item_size,
     item_value,
 )
+from cacheserver.store.lock cimport lock_lookup, lock_shard
 from cacheserver.store.operations cimport (
     EXISTS,
     NO_MEMORY,
@@ -31,7 +32,7 @@ from cacheserver.store.operations cimport (
     next_cas,
     put_new,
 )
-from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.platform cimport pthread_mutex_unlock
 from cacheserver.store.room cimport drop_chunk, take_chunk
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
 from cacheserver.store.slab cimport slab_touch
@@ -105,7 +106,7 @@ cdef Outcome extend_item(StoreC *s, Put *put, uint64_t hash, const char *key, ui
     put.cas = 0
     put.nbytes = nbytes
     for tries in range(RETRIES):
-        pthread_mutex_lock(&sh.lock)
+        lock_lookup(sh, hash)
         old = find_live(sh, hash, key, nkey, now)
         before = item_at(&s.arena, old)
         need = item_size(nkey, item_flags(before), <uint64_t>before.nbytes + nbytes) if old else 0
@@ -132,7 +133,7 @@ cdef Outcome extend_item(StoreC *s, Put *put, uint64_t hash, const char *key, ui
         if need > COPY_LOCKED and tries < COPY_FREELY:
             pthread_mutex_unlock(&sh.lock)
             join(put.mode, it, before, value, nbytes)
-            pthread_mutex_lock(&sh.lock)
+            lock_shard(sh)
         elif index_find(&sh.index, &s.arena, hash, key, nkey) == old:
             join(put.mode, it, before, value, nbytes)
         stored = index_find(&sh.index, &s.arena, hash, key, nkey) == old and \

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Holding: see holding.pxd (and holding.pyi for the docstrings of its face)."""
 from cython cimport no_gc_clear
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
@@ -75,7 +75,7 @@ cdef class Pinned:
         cdef bint hit
         self.store = store
         with nogil:
-            hit = store_get(&store.c, store_hash(&store.c, k, n), k, n, now, &v)
+            hit = store_get(&store.c, store_hash(&store.c, k, n), k, n, now, False, &v)
             if hit:
                 self.start = v.value
                 self.nbytes = v.nbytes

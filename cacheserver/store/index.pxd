@@ -3,7 +3,8 @@
 
 Knows: hashes, handles, and the keys in the items (to compare, and to hash again when a bucket splits). Must not know: the
 order of eviction, slab classes, expiry. Memory: owns two reservations of address space (buckets, overflow buckets); what
-it touches of them is counted with the arena as committed. Threads: the shard's lock is held in every function.
+it touches of them is counted with the arena as committed. Threads: the shard's lock is held in every function, but
+index_slot() and index_glance() for a prefetch.
 A *ghost* remembers the key of an item that was evicted, in a slot that is not used otherwise: it takes no memory. Its tag,
 its bucket and 6 more bits of its hash identify it (of new keys one in some thousands is taken for one), 8 bits say when it
 was made. No overflow bucket is made or kept for ghosts; items overwrite them, and a bucket that splits or merges forgets
@@ -12,10 +13,10 @@ Source of the method: W. Litwin, "Linear hashing", 1980; a bucket of 12 tagged s
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from cacheserver.store.arena cimport Arena
+from cacheserver.store.arena cimport Arena, item_at
 from cacheserver.store.hashing cimport Hasher
-from cacheserver.store.item cimport handle_t
-from cacheserver.store.platform cimport low_bit, match_slots
+from cacheserver.store.item cimport handle_t, item_is
+from cacheserver.store.platform cimport low_bit, match_slots, match_tags
 
 cdef enum:
     SLOTS = 12
@@ -56,7 +57,6 @@ cdef struct Index:
 
 cdef int index_open(Index *ix, Arena *a, uint64_t address_space, Hasher hasher) noexcept nogil
 cdef void index_close(Index *ix) noexcept nogil
-cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil
 cdef Inserted index_insert(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
 cdef bint index_remove(Index *ix, Arena *a, uint64_t hash, handle_t h) noexcept nogil
 cdef void index_remember(Index *ix, uint64_t hash) noexcept nogil
@@ -74,6 +74,23 @@ cdef inline uint64_t index_slot(Index *ix, uint64_t hash) noexcept nogil:
     cdef uint64_t b = hash & (ix.mask << 1 | 1)
     return b if b < ix.count else b & ix.mask
 
+cdef inline handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
+    """The item with this key, 0 if there is none."""
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef uint8_t tag = hash >> 56
+    cdef uint32_t hits
+    cdef handle_t h
+    while True:
+        hits = match_tags(b.tags, tag)
+        while hits:
+            h = b.slots[low_bit(hits)]
+            if is_item(h) and item_is(item_at(a, h), key, nkey):
+                return h
+            hits &= hits - 1
+        if b.more == 0:
+            return 0
+        b = &ix.overflow[b.more]
+
 cdef inline void index_drop(Index *ix, Bucket *b, handle_t h) noexcept nogil:
     """index_remove() for a caller that has the item's bucket already (index_slot()), and takes `items` down itself."""
     cdef uint32_t hits = match_slots(b.slots, h), i
@@ -83,3 +100,13 @@ cdef inline void index_drop(Index *ix, Bucket *b, handle_t h) noexcept nogil:
         b.tags[i] = 0
     else:
         index_drop_overflow(ix, b, h)
+
+cdef inline handle_t index_glance(Index *ix, uint64_t hash) noexcept nogil:
+    """The item that a hash most likely stands for, without the lock: good for a prefetch and nothing else. 0: none.
+
+    Buckets never move; of one that is being written to an item's handle is read all the same, this one or an older one.
+    """
+    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
+    cdef uint32_t hits = match_tags(b.tags, hash >> 56)
+    cdef handle_t h = b.slots[low_bit(hits)] if hits else 0
+    return h if is_item(h) else 0

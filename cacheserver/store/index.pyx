@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The index: see index.pxd."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -53,24 +53,6 @@ cdef void index_close(Index *ix) noexcept nogil:
 
 cdef uint64_t index_bytes(Index *ix) noexcept nogil:
     return ix.ready + ix.overflow_ready + ix.retired_bytes
-
-
-cdef handle_t index_find(Index *ix, Arena *a, uint64_t hash, const char *key, uint32_t nkey) noexcept nogil:
-    """The item with this key, 0 if there is none."""
-    cdef Bucket *b = &ix.buckets[index_slot(ix, hash)]
-    cdef uint8_t tag = hash >> 56
-    cdef uint32_t hits
-    cdef handle_t h
-    while True:
-        hits = match_tags(b.tags, tag)
-        while hits:
-            h = b.slots[low_bit(hits)]
-            if is_item(h) and item_is(item_at(a, h), key, nkey):
-                return h
-            hits &= hits - 1
-        if b.more == 0:
-            return 0
-        b = &ix.overflow[b.more]
 
 
 cdef bint take_stride(Arena *a, bint force) noexcept nogil:

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """In and out of a shard: see link.pxd."""
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -28,7 +28,7 @@ cdef void let_go(Shard *sh, handle_t h, Item *it) noexcept nogil:
     """The rest of a removal, when an item is out of the index."""
     cdef SlabClass *k = &sh.classes[page_of(sh.arena, h).cls]
     cdef uint64_t n = item_bytes(it)
-    lru_unlink(sh.arena, k, h, it)
+    lru_unlink(sh.arena, k, it)
     k.bytes -= n
     sh.bytes -= n
     if it.refs:

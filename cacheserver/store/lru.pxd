@@ -17,7 +17,7 @@ from libc.stdint cimport uint32_t
 from cacheserver.store.arena cimport Arena
 from cacheserver.store.item cimport FETCHED, READS_MAX, SEGMENT, SEGMENT_SHIFT, Item, handle_t
 from cacheserver.store.manner cimport Manner
-from cacheserver.store.shard cimport WARM, Shard, SlabClass
+from cacheserver.store.shard cimport Shard, SlabClass
 
 cdef enum LruStatus:         # what a callback of lru_walk() did with an item, after the kernel's list_lru
     LRU_REMOVED              # it is gone (the callback removed it)
@@ -31,7 +31,7 @@ cdef Manner manner_lru() noexcept nogil
 cdef Manner manner_s3fifo() noexcept nogil
 cdef Manner manner_filling() noexcept nogil
 cdef void lru_link(Arena *a, SlabClass *k, handle_t h, Item *it, uint32_t segment) noexcept nogil
-cdef void lru_unlink(Arena *a, SlabClass *k, handle_t h, Item *it) noexcept nogil
+cdef void lru_unlink(Arena *a, SlabClass *k, Item *it) noexcept nogil
 cdef void lru_replace(Arena *a, SlabClass *k, Item *it, handle_t moved) noexcept nogil
 cdef uint32_t lru_entry(Shard *sh, SlabClass *k, bint known) noexcept nogil
 cdef uint32_t lru_inherit(Shard *sh, Item *it, Item *before) noexcept nogil
@@ -53,7 +53,8 @@ cdef inline bint lru_spared(Shard *sh, Item *it) noexcept nogil:
 
 cdef inline void lru_use(Shard *sh, handle_t h, Item *it, uint32_t now) noexcept nogil:
     """Note a use that is no read, as of a number that is changed: the item stays unfetched, but earns what a read does."""
-    it.atime = now
+    if it.atime != now:      # a line that is only read stays in every processor's cache
+        it.atime = now
     if sh.manner.bump:
         lru_bump(sh, h, it)
     elif it.reads < READS_MAX:
@@ -61,5 +62,6 @@ cdef inline void lru_use(Shard *sh, handle_t h, Item *it, uint32_t now) noexcept
 
 cdef inline void lru_touch(Shard *sh, handle_t h, Item *it, uint32_t now) noexcept nogil:
     """Note a read."""
-    it.bits |= FETCHED
+    if not it.bits & FETCHED:
+        it.bits |= FETCHED
     lru_use(sh, h, it, now)

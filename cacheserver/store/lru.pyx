@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The order of a class: see lru.pxd."""
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -59,7 +59,7 @@ cdef void lru_link(Arena *a, SlabClass *k, handle_t h, Item *it, uint32_t segmen
     s.count += 1
 
 
-cdef void lru_unlink(Arena *a, SlabClass *k, handle_t h, Item *it) noexcept nogil:
+cdef void lru_unlink(Arena *a, SlabClass *k, Item *it) noexcept nogil:
     cdef Segment *s = &k.segments[lru_segment(it)]
     if it.prev:
         item_at(a, it.prev).next = it.next
@@ -124,7 +124,7 @@ cdef void move_to_warm(Arena *a, SlabClass *k, handle_t h, Item *it) noexcept no
         k.moves_within_lru += 1
     else:
         k.moves_to_warm += 1
-    lru_unlink(a, k, h, it)
+    lru_unlink(a, k, it)
     lru_link(a, k, h, it, WARM)
 
 

@@ -1,10 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Looks, claims, invalidation: see marks.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cacheserver.store.arena cimport arena_wake, item_at, page_of
 from cacheserver.store.link cimport remove_item
 from cacheserver.store.item cimport FETCHED, Item, handle_t, item_bytes
+from cacheserver.store.lock cimport lock_lookup
 from cacheserver.store.lru cimport lru_touch
 from cacheserver.store.operations cimport (
     EXISTS,
@@ -21,7 +22,7 @@ from cacheserver.store.operations cimport (
     put_new,
     set_exptime,
 )
-from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.platform cimport pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, StoreC, shard_of
 from cacheserver.store.steer cimport steer_read
 from cacheserver.store.view cimport fill_view
@@ -48,7 +49,7 @@ cdef bint store_look(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, P
     cdef uint64_t before
     cdef bint created = False
     cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     before = sh.reclaimed
     h = find_live(sh, hash, key, nkey, now)
     steer_read(sh, hash, h != 0)
@@ -164,7 +165,7 @@ cdef Outcome store_remove(StoreC *s, uint64_t hash, const char *key, uint32_t nk
     cdef Shard *sh = shard_of(s, hash)
     cdef Outcome outcome = NOT_FOUND
     cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     h = find_live(sh, hash, key, nkey, now)
     if h:
         outcome = remove_or_mark(s, sh, hash, key, nkey, terms, h)

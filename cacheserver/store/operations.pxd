@@ -8,9 +8,13 @@ Times are seconds of the store's clock, chosen by the caller; exptime 0 = never.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from cacheserver.store.arena cimport item_at
+from cacheserver.store.hashing cimport key_hash
+from cacheserver.store.index cimport index_glance, index_slot
 from cacheserver.store.item cimport Item, handle_t
 from cacheserver.store.journal cimport Found
-from cacheserver.store.shard cimport Shard, SlabClass, StoreC
+from cacheserver.store.platform cimport prefetch
+from cacheserver.store.shard cimport Shard, SlabClass, StoreC, shard_of
 from cacheserver.store.view cimport View
 
 cdef enum PutMode:
@@ -24,6 +28,10 @@ cdef enum Outcome:
     TOO_LARGE
     NO_MEMORY
     NOT_A_NUMBER
+
+cdef enum:
+    LINE = 64                # bytes of a cache line
+    LINES_AHEAD = 3          # of an item: header, key, and a small value; the processor fetches what follows by itself
 
 cdef struct Put:             # the terms of a write, and what came of it
     PutMode mode
@@ -48,9 +56,8 @@ cdef struct Seen:            # what this thread's last lookup by key found, befo
 
 cdef Seen *store_seen() noexcept nogil
 cdef uint32_t store_clsid(uint32_t nkey, uint32_t flags, uint64_t nbytes) noexcept nogil
-cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil
-cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil
-cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil
+cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, bint touching,
+                    View *v) noexcept nogil
 cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil
 cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
                        uint32_t exptime, const char *value, uint32_t nbytes, uint32_t now) noexcept nogil
@@ -58,7 +65,6 @@ cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nk
 cdef void store_drop(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
 cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t exptime,
                          uint32_t now) noexcept nogil
-cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil
 cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil
 cdef Outcome may_put(Shard *sh, const Put *put, handle_t old) noexcept nogil
 cdef void end_put(StoreC *s, Shard *sh, Put *put, Item *it) noexcept nogil
@@ -72,3 +78,21 @@ cdef void choose_cas(StoreC *s, Shard *sh, Item *it, uint64_t cas) noexcept nogi
 cdef void store_flush(StoreC *s) noexcept nogil
 cdef void store_flush_later(StoreC *s, uint32_t when) noexcept nogil
 cdef void store_tick(StoreC *s, uint32_t now) noexcept nogil
+
+cdef inline uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil:
+    return key_hash(&s.shards[0].index.hasher, key, nkey)
+
+cdef inline void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil:
+    """Start fetching the bucket of a hash: for the caller that knows the next keys already. A racy read of the size."""
+    cdef Shard *sh = shard_of(s, hash)
+    prefetch(&sh.index.buckets[index_slot(&sh.index, hash)])
+
+cdef inline void store_prefetch_item(StoreC *s, uint64_t hash) noexcept nogil:
+    """Start fetching the item that a hash most likely stands for, whose bucket store_prefetch() has asked for before."""
+    cdef handle_t h = index_glance(&shard_of(s, hash).index, hash)
+    cdef char *it
+    cdef uint32_t i
+    if h:
+        it = <char *>item_at(&s.arena, h)
+        for i in range(LINES_AHEAD):
+            prefetch(it + LINE * i)

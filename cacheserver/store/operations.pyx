@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Operations by key: see operations.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -8,7 +8,7 @@ from cacheserver.store.deadlines cimport note_deadline
 from cacheserver.store.balance cimport balance_fits
 from cacheserver.store.flush cimport flush_all
 from cacheserver.store.hashing cimport key_hash
-from cacheserver.store.index cimport index_find, index_slot
+from cacheserver.store.index cimport index_find, index_glance, index_slot
 from cacheserver.store.item cimport (
     FETCHED,
     FLAGS,
@@ -25,13 +25,12 @@ from cacheserver.store.item cimport (
 )
 from cacheserver.store.journal cimport FOUND_EXPIRED, FOUND_ITEM
 from cacheserver.store.link cimport link_item, remove_item
+from cacheserver.store.lock cimport lock_lookup
 from cacheserver.store.lru cimport lru_segment, lru_touch, lru_use
 from cacheserver.store.platform cimport (
     atomic_get,
     atomic_set,
     atomic_swap,
-    prefetch,
-    pthread_mutex_lock,
     pthread_mutex_unlock,
 )
 from cacheserver.store.poison cimport poison_behind
@@ -83,16 +82,6 @@ cdef void remember(Shard *sh, handle_t h, uint32_t now) noexcept nogil:
     seen.exptime = it.exptime
 
 
-cdef uint64_t store_hash(StoreC *s, const char *key, uint32_t nkey) noexcept nogil:
-    return key_hash(&s.shards[0].index.hasher, key, nkey)
-
-
-cdef void store_prefetch(StoreC *s, uint64_t hash) noexcept nogil:
-    """Start fetching the bucket of a hash: for the caller that knows the next keys already. A racy read of the size."""
-    cdef Shard *sh = shard_of(s, hash)
-    prefetch(&sh.index.buckets[index_slot(&sh.index, hash)])
-
-
 cdef handle_t find_live(Shard *sh, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:
     """The item with this key, 0 if there is none; one that has expired is freed on the way."""
     cdef handle_t h
@@ -142,13 +131,16 @@ cdef void count_hit(Shard *sh, SlabClass *k, Item *it) noexcept nogil:
         k.hits_to_warm += 1
 
 
-cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, View *v) noexcept nogil:
-    """Look a key up and count a read. True: `v` is filled and the shard's lock is held until store_done() or store_pin()."""
+cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now, bint touching,
+                    View *v) noexcept nogil:
+    """Look a key up and count a read, or a touch. True: `v` is filled and the shard's lock is held until store_done() or
+    store_pin()."""
     cdef Shard *sh = shard_of(s, hash)
+    cdef SlabClass *k
     cdef uint64_t before
     cdef handle_t h
     cdef Item *it
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     before = sh.reclaimed
     h = find_live(sh, hash, key, nkey, now)
     steer_read(sh, hash, h != 0)
@@ -157,7 +149,11 @@ cdef bint store_get(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, ui
         pthread_mutex_unlock(&sh.lock)
         return False
     it = item_at(&s.arena, h)
-    count_hit(sh, &sh.classes[page_of(&s.arena, h).cls], it)
+    k = &sh.classes[page_of(&s.arena, h).cls]
+    if touching:
+        k.touch_hits += 1
+    else:
+        count_hit(sh, k, it)
     lru_touch(sh, h, it, now)
     fill_view(sh, h, v)
     return True
@@ -173,7 +169,6 @@ cdef void set_exptime(Shard *sh, handle_t h, Item *it, uint32_t exptime) noexcep
 
 cdef void store_view_expire(View *v, uint32_t exptime) noexcept nogil:
     """Give the item in view another expiry time (the lock is held)."""
-    v.shard.classes[page_of(v.shard.arena, v.handle).cls].touch_hits += 1
     set_exptime(v.shard, v.handle, v.item, exptime)
 
 
@@ -218,12 +213,7 @@ cdef void count_put(Shard *sh, uint32_t cls, PutMode mode, Outcome outcome) noex
         k.cas_badval += outcome == EXISTS
 
 
-cdef bint store_fits(StoreC *s, uint32_t nkey, uint32_t flags, int64_t nbytes) noexcept nogil:
-    """Whether such an item is within the item size limit."""
-    return item_size(nkey, flags, nbytes) <= s.max_item
-
-
-cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t exptime, const char *value,
+cdef void overwrite(StoreC *s, Shard *sh, handle_t h, Item *it, uint32_t flags, uint32_t exptime, const char *value,
                     uint32_t nbytes) noexcept nogil:
     """Put new content in an unpinned item of the same class: no chunk, no index and mostly no neighbour is touched.
 
@@ -231,23 +221,21 @@ cdef void overwrite(StoreC *s, Shard *sh, handle_t h, uint32_t flags, uint32_t e
     stores after a miss another one has mended was a reader, too; yet as one use of a new item's two it does not take
     what two clients stored at once for what is asked for again. In plain LRU it goes to the head, as in memcached.
     """
-    cdef Item *it = item_at(&s.arena, h)
     cdef SlabClass *k = &sh.classes[page_of(&s.arena, h).cls]
-    cdef int64_t more = -<int64_t>item_bytes(it)
-    poison_behind(it, item_size(it.nkey, flags, nbytes), k.chunk_size)
+    cdef uint64_t before = item_bytes(it), size = item_size(it.nkey, flags, nbytes)
+    poison_behind(it, size, k.chunk_size)
     it.bits &= ~(FETCHED | HAS_FLAGS)
     it.stale = it.won = it.encoded = False
     if flags:
         it.bits |= HAS_FLAGS
         memcpy(<char *>it + HEADER + it.nkey, &flags, FLAGS)
     it.nbytes = nbytes
-    memcpy(item_value(it), value, nbytes)
+    memcpy(<char *>it + size - nbytes, value, nbytes)
     it.cas = next_cas(s, sh)
     set_exptime(sh, h, it, exptime)
-    slab_touch(sh, h, item_bytes(it))
-    more += item_bytes(it)
-    k.bytes += more
-    sh.bytes += more
+    slab_touch(sh, h, size)
+    k.bytes += size - before
+    sh.bytes += size - before
     lru_use(sh, h, it, sh.now)
 
 
@@ -270,24 +258,29 @@ cdef handle_t put_new(StoreC *s, Shard *sh, uint64_t hash, const char *key, uint
     return h
 
 
-cdef handle_t write_item(StoreC *s, Shard *sh, const Put *put, uint64_t hash, handle_t old, const char *key, uint32_t nkey,
-                         uint32_t flags, uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil:
-    """Put a value in the place of `old` (0: none), which may_put() has allowed; 0 if there is no room. Lock held."""
+cdef Item *write_item(StoreC *s, Shard *sh, const Put *put, uint64_t hash, handle_t old, uint32_t cls, const char *key,
+                      uint32_t nkey, uint32_t flags, uint32_t exptime, const char *value, uint32_t nbytes) noexcept nogil:
+    """Put a value, an item of class `cls`, in the place of `old` (0: none), which may_put() has allowed; NULL if there is
+    no room. Lock held."""
     cdef Item *before = item_at(&s.arena, old)
+    cdef Item *it = before
     cdef bint stale = put.mode == PUT_CAS and before.cas != put.compare, won = False
-    cdef handle_t h = old
+    cdef handle_t h
     if stale:
         exptime = before.exptime
         won = before.won
-    if old and before.refs == 0 and balance_fits(sh, page_of(&s.arena, old).cls, item_size(nkey, flags, nbytes)):
-        overwrite(s, sh, old, flags, exptime, value, nbytes)
+    if old and before.refs == 0 and balance_fits(sh, page_of(&s.arena, old).cls, cls):
+        overwrite(s, sh, old, it, flags, exptime, value, nbytes)
         steer_store(sh, hash)
     else:
         h = put_new(s, sh, hash, key, nkey, flags, exptime, value, nbytes)
-    if h and stale:
-        item_at(&s.arena, h).stale = True
-        item_at(&s.arena, h).won = won
-    return h
+        if h == 0:
+            return NULL
+        it = item_at(&s.arena, h)
+    if stale:
+        it.stale = True
+        it.won = won
+    return it
 
 
 cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint32_t nkey, uint32_t flags,
@@ -296,21 +289,24 @@ cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint
     store_extend()'s."""
     cdef Shard *sh = shard_of(s, hash)
     cdef uint64_t need = item_size(nkey, flags, nbytes)
-    cdef handle_t old, h
+    cdef uint32_t cls
+    cdef handle_t old
+    cdef Item *it
     cdef Outcome outcome
     put.cas = 0
     put.nbytes = nbytes
     if need > s.max_item or need > CHUNK_MAX:
         return TOO_LARGE
-    pthread_mutex_lock(&sh.lock)
+    cls = slab_class_of(need)
+    lock_lookup(sh, hash)
     old = find_live(sh, hash, key, nkey, now)
     outcome = may_put(sh, put, old)
-    count_put(sh, slab_class_of(need), put.mode, outcome)
+    count_put(sh, cls, put.mode, outcome)
     if outcome == STORED:
         sh.total_items += 1
-        h = write_item(s, sh, put, hash, old, key, nkey, flags, exptime, value, nbytes)
-        if h:
-            end_put(s, sh, put, item_at(&s.arena, h))
+        it = write_item(s, sh, put, hash, old, cls, key, nkey, flags, exptime, value, nbytes)
+        if it != NULL:
+            end_put(s, sh, put, it)
         else:
             outcome = NO_MEMORY
             count_no_memory(sh, need)
@@ -325,7 +321,7 @@ cdef Outcome store_put(StoreC *s, Put *put, uint64_t hash, const char *key, uint
 cdef Outcome store_delete(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, uint32_t now) noexcept nogil:
     cdef Shard *sh = shard_of(s, hash)
     cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     h = find_live(sh, hash, key, nkey, now)
     if h:
         sh.classes[page_of(&s.arena, h).cls].delete_hits += 1
@@ -339,7 +335,7 @@ cdef void store_drop(StoreC *s, uint64_t hash, const char *key, uint32_t nkey, u
     """Remove the value of a key whose new one could not be stored: a stale one must not survive. No command counts."""
     cdef Shard *sh = shard_of(s, hash)
     cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     h = find_live(sh, hash, key, nkey, now)
     if h:
         remove_item(sh, hash, h, item_at(&s.arena, h))
@@ -350,7 +346,7 @@ cdef Outcome store_touch(StoreC *s, uint64_t hash, const char *key, uint32_t nke
                          uint32_t now) noexcept nogil:
     cdef Shard *sh = shard_of(s, hash)
     cdef handle_t h
-    pthread_mutex_lock(&sh.lock)
+    lock_lookup(sh, hash)
     h = find_live(sh, hash, key, nkey, now)
     if h:
         sh.classes[page_of(&s.arena, h).cls].touch_hits += 1

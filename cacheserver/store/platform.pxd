@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""The few C facilities the store needs and Cython does not ship: atomics, bit scans, mutexes, prefetch, 16-byte compare.
+"""The few C facilities the store needs and Cython does not ship: atomics, bit scans, mutexes, threads, clocks,
+prefetch, 16-byte compare.
 
 Knows: the compiler and libc. Must not know: pages, items. Owns no memory.
 """
@@ -9,7 +10,10 @@ cdef extern from * nogil:
     """
     #include <stdint.h>
     #include <pthread.h>
+    #include <sched.h>
+    #include <signal.h>
     #include <time.h>
+    #include <unistd.h>
     #if defined(__SSE2__)
     #include <emmintrin.h>
     #endif
@@ -31,8 +35,9 @@ cdef extern from * nogil:
     static inline int64_t atomic_look(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline char *pointer_look(char **p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline void pointer_mark(char **p, char *v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
-    static inline void prefetch(const void *p) { __builtin_prefetch(p); }
-    static inline void prefetch_write(void *p) { __builtin_prefetch(p, 1); }
+    /* The empty asm: without it GCC takes a function that only prefetches for one without effect, and drops the call. */
+    static inline void prefetch(const void *p) { __builtin_prefetch(p); __asm__ volatile(""); }
+    static inline void prefetch_write(void *p) { __builtin_prefetch(p, 1); __asm__ volatile(""); }
     static inline uint32_t bit_count(uint64_t v) { return (uint32_t)__builtin_popcountll(v); }
     static inline uint32_t low_bit(uint64_t v) { return (uint32_t)__builtin_ctzll(v); }
     /* Bit i is set where tags[i] == tag, for the 12 tags of an index bucket (16 bytes are readable). */
@@ -66,6 +71,42 @@ cdef extern from * nogil:
     #else
         (void)m;
         return 0;
+    #endif
+    }
+    /* A thread that takes no signal (those are Python's to handle), and on whose stack no huge page fits. 0, or an error. */
+    static inline int start_thread(pthread_t *t, void *(*work)(void *), void *argument) {
+        sigset_t all, before;
+        pthread_attr_t small;
+        int failed = pthread_attr_init(&small);
+        if (failed) return failed;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        failed = pthread_attr_setstacksize(&small, 256 << 10);
+        if (!failed) failed = pthread_create(t, &small, work, argument);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_attr_destroy(&small);
+        return failed;
+    }
+    static inline long processors(void) {
+    #if defined(__linux__)
+        cpu_set_t allowed;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
+    #endif
+        return sysconf(_SC_NPROCESSORS_ONLN);
+    }
+    static inline int this_processor(void) {
+    #if defined(__linux__)
+        return sched_getcpu();
+    #else
+        return -1;
+    #endif
+    }
+    static inline void avoid_processor(int number) {
+    #if defined(__linux__)
+        cpu_set_t allowed;
+        if (number < 0 || number >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+        CPU_CLR(number, &allowed);
+        if (CPU_COUNT(&allowed)) sched_setaffinity(0, sizeof allowed, &allowed);
     #endif
     }
     static inline void rest_us(long us) {
@@ -113,10 +154,17 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *m)
     int pthread_mutex_trylock(pthread_mutex_t *m)
     int pthread_mutex_unlock(pthread_mutex_t *m)
+    ctypedef struct pthread_t:
+        pass
+    int pthread_join(pthread_t thread, void **result)
 
 cdef extern from * nogil:
     bint mutex_wanted(const pthread_mutex_t *m)
     void rest_us(long us)                        # a system call: at least so many microseconds
+    int start_thread(pthread_t *t, void *(*work)(void *) noexcept nogil, void *argument)
+    long processors()                            # that this thread may run on
+    int this_processor()                         # its number; negative: not known
+    void avoid_processor(int number)             # from now on, where there is another for this thread
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield()

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Values in pieces: see receive.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -11,6 +11,7 @@ from cacheserver.store.arena cimport (
 from cacheserver.store.link cimport link_item, remove_item
 from cacheserver.store.extend cimport extend_item
 from cacheserver.store.item cimport REVOKED, Item, handle_t, item_bytes, item_fill, item_key, item_size, item_value
+from cacheserver.store.lock cimport lock_lookup, lock_shard
 from cacheserver.store.operations cimport (
     NO_MEMORY,
     NOT_FOUND,
@@ -120,7 +121,7 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
     if need > s.max_item:
         return TOO_LARGE
     if not store_may_reserve(s, need):
-        pthread_mutex_lock(&sh.lock)
+        lock_shard(sh)
         count_no_memory(sh, need)
         pthread_mutex_unlock(&sh.lock)
         revoke_idlest(s, now)
@@ -150,7 +151,7 @@ cdef Outcome store_reserve(StoreC *s, uint64_t hash, const char *key, uint32_t n
 cdef void store_progress(StoreC *s, Reservation *r, uint32_t now) noexcept nogil:
     """More of the value has arrived (`r.received` says how much): the host has charged it, and the client is alive."""
     cdef Shard *sh = shard_of(s, r.hash)
-    pthread_mutex_lock(&sh.lock)
+    lock_shard(sh)
     r.item.atime = now
     slab_touch(sh, r.handle, item_bytes(r.item) - r.nbytes + r.received)
     pthread_mutex_unlock(&sh.lock)
@@ -205,7 +206,7 @@ cdef Outcome store_commit(StoreC *s, Reservation *r, Put *put, uint32_t now) noe
             outcome = extend_by(s, r, put, now)
             if outcome != NOT_FOUND:
                 return outcome
-        pthread_mutex_lock(&sh.lock)
+        lock_lookup(sh, r.hash)
         old = find_live(sh, r.hash, item_key(it), it.nkey, now)
         if not extending or old == 0:
             break
@@ -235,7 +236,7 @@ cdef void store_abandon(StoreC *s, Reservation *r) noexcept nogil:
     cdef Shard *sh = shard_of(s, r.hash)
     if r.item == NULL:
         return
-    pthread_mutex_lock(&sh.lock)
+    lock_shard(sh)
     delist(sh, r.item)
     slab_touch(sh, r.handle, item_bytes(r.item) - r.nbytes + r.received)
     atomic_add(&s.reserved, -quota_of(item_bytes(r.item)))

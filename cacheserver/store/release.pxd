@@ -2,7 +2,8 @@
 """Giving memory back to the host because somebody asks: hard at once, soft as a debt that is paid in slices.
 
 Knows: all shards and the arena. Must not know: who asks, keys, the protocol. Owns no memory.
-Threads: any thread. Locks are taken one at a time; none is held while the host takes pages back.
+Threads: any thread. Locks are taken one at a time; none is held while the host takes pages back. A large hard release
+starts up to three threads more and joins them before it returns.
 """
 from libc.stdint cimport int64_t
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Release: see release.pxd."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -12,24 +12,41 @@ from cacheserver.store.platform cimport (
     atomic_add,
     atomic_get,
     atomic_set,
+    atomic_take,
+    avoid_processor,
     monotonic_ns,
     mutex_wanted,
+    processors,
+    pthread_join,
     pthread_mutex_lock,
     pthread_mutex_t,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
+    pthread_t,
     rest_us,
     sched_yield,
+    start_thread,
+    this_processor,
 )
 from cacheserver.store.shard cimport Shard, StoreC
 
 cdef enum:
+    HANDFUL = 4              # pages emptied before the host gets them back where several threads do it: they end together
     BATCH = 32               # pages emptied before the host gets them back: bounds what a hard shrink has in hand
-    PATIENCE = 2000          # tries for a shard's lock before waiting for it
+    PATIENCE = 200           # tries for a shard's lock before waiting for it
     SLICE = 64               # steps of the index while its shard's lock is held
     LANES = 4                # pages that are being emptied at a time, by as many shards
     REST = 20                # microseconds that a lock is left to those who wait for it
     INDEX_PATIENCE = 20000000  # nanoseconds a hard shrink spends on one shard's index
+    WIDTH = 4                # threads that carry out a hard shrink at most: it waits for memory, and they wait side by side
+    PART_LEAST = 8388608     # bytes that are worth a thread: some 2 ms, where starting one takes 0.05
+
+
+cdef struct Work:            # of a hard shrink, for several threads
+    StoreC *s
+    int64_t left             # bytes that nobody has taken upon him; atomic
+    int64_t freed            # atomic
+    int asker                # the processor of the one who has asked
 
 
 cdef void unlock_kindly(pthread_mutex_t *lock) noexcept nogil:
@@ -113,6 +130,70 @@ cdef int64_t evict_and_release(StoreC *s, int64_t target) noexcept nogil:
     return freed
 
 
+cdef void share_work(Work *work) noexcept nogil:
+    """Take a page's bytes at a time off what is left and empty the coldest page for them, as long as there is any."""
+    cdef StoreC *s = work.s
+    cdef uint64_t barren = 0
+    cdef uint32_t n = 1, pages
+    cdef int64_t got
+    cdef Shard *sh
+    while n:
+        n = 0
+        while n < HANDFUL and atomic_take(&work.left, PAGE_SIZE):
+            sh = lock_next(s, barren)
+            if sh == NULL:
+                return
+            pages = sh.pages
+            if evict_coldest(sh):
+                pages -= sh.pages            # of an item that spans several all are gone
+                n += pages
+                atomic_add(&work.left, -((<int64_t>pages - 1) << PAGE_SHIFT))
+            else:
+                barren |= <uint64_t>1 << sh.number
+                atomic_add(&work.left, PAGE_SIZE)
+            pthread_mutex_unlock(&sh.lock)
+        got = arena_release_pool(&s.arena, <int64_t>n << PAGE_SHIFT, 0)
+        atomic_add(&work.freed, got)
+        # More where something lay beside the pages, less where they were not all touched or another thread had them.
+        atomic_add(&work.left, (<int64_t>n << PAGE_SHIFT) - got)
+
+
+cdef void *share_work_aside(void *argument) noexcept nogil:
+    cdef Work *work = <Work *>argument
+    avoid_processor(work.asker)      # the scheduler may leave both on one for some milliseconds
+    share_work(work)
+    return NULL
+
+
+cdef int64_t evict_in_parallel(StoreC *s, int64_t target) noexcept nogil:
+    """As evict_and_release(), with other threads where it is much, and shards and processors for them.
+
+    Together they stop a page and an item for each of them short of the target, and what is missing then is done here, so that
+    no more than one page or item is too much. They inherit the caller's priority, and have ended when this returns.
+    """
+    cdef pthread_t threads[WIDTH]
+    cdef Work work
+    cdef uint32_t i, n = 0
+    cdef int64_t freed, each = PAGE_SIZE + <int64_t>s.max_item
+    cdef int64_t width = min(WIDTH, s.nshards, target // (PART_LEAST + each))    # in one shard they would wait for each other
+    if width > 1:
+        width = min(width, processors())
+    if width > 1:
+        freed = evict_and_release(s, PAGE_SIZE)      # the threads' own memory must not be the last there is
+        target -= freed
+        work.s = s
+        work.left = target - width * each
+        work.freed = 0
+        work.asker = this_processor()
+        while n + 1 < width and start_thread(&threads[n], share_work_aside, &work) == 0:
+            n += 1               # where there is none to be had the others do it all
+        share_work(&work)
+        for i in range(n):
+            pthread_join(threads[i], NULL)
+        return freed + work.freed + evict_and_release(s, target - work.freed)
+    return evict_and_release(s, target)
+
+
 cdef int64_t release_index(StoreC *s, Shard *sh, int64_t least, int64_t end) noexcept nogil:
     """Bring a shard's index to its size and give back what is left over, if that is `least` bytes or more.
 
@@ -172,7 +253,7 @@ cdef int64_t release_hard(StoreC *s, int64_t target) noexcept nogil:
     """
     cdef int64_t freed = arena_release_pool(&s.arena, target, 0)
     cdef uint32_t i
-    freed += evict_and_release(s, target - freed)
+    freed += evict_in_parallel(s, target - freed)
     for i in range(s.nshards):
         if freed < target:
             freed += release_index(s, &s.shards[i], 1, monotonic_ns() + INDEX_PATIENCE)

@@ -16,6 +16,13 @@ from cacheserver.store.learn cimport Learner
 from cacheserver.store.manner cimport Manner
 from cacheserver.store.platform cimport pthread_mutex_t
 
+cdef extern from * nogil:
+    """
+    #include <pthread.h>
+    typedef pthread_mutex_t line_mutex_t __attribute__((aligned(64)));
+    """
+    ctypedef pthread_mutex_t line_mutex_t      # begins a cache line, and so does the struct that it is in
+
 cdef enum:
     CLASS_MAX = 320          # slab classes, and one more for items that have a run of pages of their own
     CHUNK_MAX = 262144       # larger items get a run
@@ -59,26 +66,30 @@ cdef struct SlabClass:
     uint32_t nchunks         # a page
     uint32_t pages
     uint32_t open            # first page with a chunk to give, 0 = none
-    uint64_t used            # chunks in use
+    uint64_t hits_to_hot, hits_to_warm    # counters, too: these, `bytes` and `cmd_set` change with most requests
     uint64_t bytes           # of the items in them (memcached's mem_requested)
+    uint64_t cmd_set
+    uint64_t used            # chunks in use
     uint64_t peak            # most chunks in use at a time since compact last looked
     Segment segments[2]
     # what it is worth, see rebalance.pxd: halved now and then
     uint64_t worth
     uint64_t hits_seen       # hits that are counted in it
-    uint64_t sets_seen
     uint64_t sets            # writes of items of this class's size, wherever they went
-    # counters, since start or `stats reset`; seconds where the name says time
+    uint64_t sets_seen
+    # counters, since start or `stats reset`; seconds where the name says time; snapshot adds up what follows as one array
     uint64_t evicted, evicted_nonzero, evicted_unfetched, evicted_active, evicted_time
     uint64_t reclaimed, expired_unfetched, crawler_reclaimed, outofmemory
     uint64_t direct_reclaims, crawler_items_checked, lrutail_reflocked
     uint64_t moves_to_warm, moves_within_lru
-    uint64_t hits_to_hot, hits_to_warm
-    uint64_t cmd_set, touch_hits, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval
+    uint64_t touch_hits, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval
 
 cdef struct Shard:
-    pthread_mutex_t lock
-    Arena *arena
+    line_mutex_t lock        # in one cache line with what most writes change
+    uint64_t cas
+    uint64_t total_items
+    uint64_t bytes           # of live items
+    Arena *arena             # from here on: what lookups read and seldom anybody changes
     Index index
     Shard *all               # every shard of the store, this one included
     uint32_t nshards
@@ -86,6 +97,8 @@ cdef struct Shard:
     uint32_t now             # store clock of the last operation, seconds
     Manner manner            # may change whenever the lock is held
     bint learning            # it follows what is learnt
+    int64_t traced           # what lookups find is kept for the caller, see store_seen(); atomic flag
+    uint64_t reclaimed
     Learner *learner         # shard 0's, once it has evicted; NULL = none. Freed with the store
     handle_t loose           # first of the items that are being received, linked by next and prev
     uint32_t draining        # page being emptied in slices, 0 = none
@@ -102,16 +115,12 @@ cdef struct Shard:
     uint32_t step            # every how many-th class may be opened, see rebalance_step(); 0 at first
     uint64_t operations      # hits and writes since the classes' worths were halved
     uint32_t halved          # store clock when they were, seconds
-    uint64_t cas
     uint64_t cas_step
     uint64_t pages
-    uint64_t total_items
-    uint64_t bytes           # of live items
     uint64_t run_bytes       # committed by items that have a run of pages of their own
-    uint64_t evictions, reclaimed, rescued, slabs_moved
+    uint64_t evictions, rescued, slabs_moved
     uint64_t no_memory
     bint no_evictions
-    int64_t traced           # what lookups find is kept for the caller, see store_seen(); atomic flag
     Journal journal          # evictions; open while somebody watches them
     SlabClass classes[320]
 

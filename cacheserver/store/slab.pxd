@@ -7,6 +7,7 @@ Threads: the shard's lock is held in every function that takes a Shard.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
+from cacheserver.store.arena cimport LARGE_CHUNKS, page_of
 from cacheserver.store.item cimport handle_t
 from cacheserver.store.shard cimport Shard
 
@@ -22,8 +23,13 @@ cdef bint slab_owns(Shard *sh, uint32_t page) noexcept nogil
 cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil
 cdef void slab_adopt(Shard *sh, uint32_t page, uint32_t cls) noexcept nogil
 cdef handle_t slab_alloc_run(Shard *sh, uint64_t nbytes, bint force) noexcept nogil
-cdef void slab_touch(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil
+cdef void slab_touch_large(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil
 cdef void slab_free(Shard *sh, handle_t h) noexcept nogil
 cdef void slab_close_page(Shard *sh, uint32_t page) noexcept nogil
 cdef void slab_reopen_page(Shard *sh, uint32_t page) noexcept nogil
 cdef void slab_give_page(Shard *sh, uint32_t page) noexcept nogil
+
+cdef inline void slab_touch(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil:
+    """The first `nbytes` of a chunk have been written: the host has charged them. For small chunks it is counted already."""
+    if page_of(sh.arena, h).nchunks <= LARGE_CHUNKS:
+        slab_touch_large(sh, h, nbytes)

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Slab classes: see slab.pxd.
 
 Chunk sizes go up in steps of 8 bytes to 512 (an item of the commonest sizes wastes nothing) and then by 3 to 6 %, so that
@@ -145,13 +145,13 @@ cdef handle_t slab_alloc(Shard *sh, uint32_t cls) noexcept nogil:
     return page << CHUNK_BITS | chunk
 
 
-cdef void slab_touch(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil:
-    """The first `nbytes` of a chunk have been written: the host has charged them. For small chunks it is counted already."""
+cdef void slab_touch_large(Shard *sh, handle_t h, uint64_t nbytes) noexcept nogil:
+    """slab_touch() of a large chunk, or of a run."""
     cdef uint32_t page = h >> CHUNK_BITS, begin
     cdef Page *p = &sh.arena.pages[page]
     if p.state == PAGE_RUN:
         arena_run_touched(sh.arena, page, nbytes)
-    elif p.nchunks <= LARGE_CHUNKS:
+    else:
         begin = (h & CHUNK_MASK) * p.chunk_size
         arena_touch(sh.arena, page, begin, begin + <uint32_t>nbytes)
 

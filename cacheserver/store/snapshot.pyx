@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The store's numbers: see snapshot.pxd."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -55,6 +55,7 @@ cdef uint32_t segment_age(Shard *sh, SlabClass *k, uint32_t segment) noexcept no
 
 
 cdef void add_counters(SlabClass *into, const SlabClass *k) noexcept nogil:
+    """Add the counters that stand together at the end of the struct."""
     cdef uint64_t *to = &into.evicted
     cdef const uint64_t *of = &k.evicted
     cdef uint32_t i
@@ -74,6 +75,9 @@ cdef void add_class(ClassSum *into, Shard *sh, uint32_t c) noexcept nogil:
     add_counters(&into.k, k)
     into.k.used += k.used
     into.k.bytes += k.bytes
+    into.k.hits_to_hot += k.hits_to_hot
+    into.k.hits_to_warm += k.hits_to_warm
+    into.k.cmd_set += k.cmd_set
     into.pages += k.pages
     for i in range(SEGMENTS):
         into.numbers[i] += k.segments[i].count

@@ -28,6 +28,12 @@ class Store:
         manner: str | None = None,
     ) -> None: ...
     @property
+    def space(self) -> int:
+        """Bytes of pages that its address space has room for, whatever it is granted: 256 GiB, less under
+        `ulimit -v` or `ulimit -d`.
+        """
+
+    @property
     def class_count(self) -> int:
         """Slab classes, numbered from 1; the last is that of items with pages of their own."""
 

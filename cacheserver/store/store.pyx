@@ -1,12 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The store as an object: see store.pxd (and store.pyi for the docstrings of its face)."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import os
 
-from cacheserver.store.arena cimport PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake
+from cacheserver.store.arena cimport PAGE_SHIFT, PAGE_SIZE, arena_close, arena_grant, arena_open, arena_wake, map_space, unmap_space
 from cacheserver.store.arithmetic cimport store_arith
 from cacheserver.store.audit cimport audit_resident, audit_store
 from cacheserver.store.extend cimport store_extend
@@ -129,7 +128,7 @@ cdef void close_store(StoreC *s) noexcept nogil:
             index_close(&s.shards[i].index)
             journal_close(&s.shards[i].journal)
             learn_close(s.shards[i].learner)
-        free(s.shards)
+        unmap_space(s.shards, s.nshards * sizeof(Shard))
         s.shards = NULL
     arena_close(&s.arena)
 
@@ -140,7 +139,7 @@ cdef bint open_store(StoreC *s, uint32_t shards, uint64_t space, int64_t capacit
     cdef bint opened
     while space >= 16 * PAGE_SIZE:
         s.nshards = shards
-        s.shards = <Shard *>calloc(shards, sizeof(Shard))
+        s.shards = <Shard *>map_space(shards * sizeof(Shard))    # touched as far as it is used
         opened = s.shards != NULL and arena_open(&s.arena, space, capacity) == 0
         for i in range(shards):
             opened = opened and open_shard(s, &s.shards[i], i, hasher)
@@ -187,6 +186,10 @@ cdef class Store:
     @ceiling.setter
     def ceiling(self, int64_t nbytes):
         atomic_set(&self.c.arena.ceiling, nbytes)
+
+    @property
+    def space(self):
+        return (<int64_t>self.c.arena.npages - 1) << PAGE_SHIFT  # page 0 is never used
 
     @property
     def class_count(self):
@@ -283,7 +286,7 @@ cdef class Store:
         cdef uint64_t hash = store_hash(&self.c, k, n)
         cdef bint hit
         with nogil:
-            hit = store_get(&self.c, hash, k, n, now, &v)
+            hit = store_get(&self.c, hash, k, n, now, False, &v)
         if not hit:
             return None
         try:

@@ -1,10 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """Views and pins: see view.pxd."""
 from libc.stdint cimport uint64_t
 
 from cacheserver.store.arena cimport item_at, page_of
 from cacheserver.store.item cimport LOOSE, REFS_MAX, STATE, Item, handle_t
-from cacheserver.store.platform cimport pthread_mutex_lock, pthread_mutex_unlock
+from cacheserver.store.lock cimport lock_shard
+from cacheserver.store.platform cimport pthread_mutex_unlock
 from cacheserver.store.shard cimport Shard, StoreC
 from cacheserver.store.slab cimport slab_free
 
@@ -44,6 +45,6 @@ cdef uint64_t store_pin(StoreC *s, View *v) noexcept nogil:
 cdef void store_unpin(StoreC *s, uint64_t pin) noexcept nogil:
     cdef handle_t h = <handle_t>pin
     cdef Shard *sh = &s.shards[page_of(&s.arena, h).shard]
-    pthread_mutex_lock(&sh.lock)
+    lock_shard(sh)
     unpin_item(sh, h, item_at(&s.arena, h))
     pthread_mutex_unlock(&sh.lock)

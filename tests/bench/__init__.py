@@ -1,1 +1,2 @@
-"""Benchmarks: programs that measure and print, for docs/benchmarks.md; they judge nothing."""
+"""Benchmarks: programs that measure and print, for docs/benchmarks.md; but for
+`instructions` they judge nothing."""

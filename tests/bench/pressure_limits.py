@@ -53,7 +53,7 @@ def write(place: Scene, limit: int) -> int:
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            place.group.limit(limit)
+            place.group.set_limit(limit)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -92,7 +92,7 @@ def down_by_throttle(place: Scene, limit: int, goal: int) -> Change:
     begun = time.monotonic()
     place.group.throttle(goal)
     followed = follow(place, goal)
-    place.group.limit(goal)
+    place.group.set_limit(goal)
     place.group.throttle(0)
     return Change(2, 0, time.monotonic() - begun, followed)
 
@@ -100,7 +100,7 @@ def down_by_throttle(place: Scene, limit: int, goal: int) -> Change:
 def up(place: Scene, goal: int) -> Change:
     """Raise the limit to `goal` bytes; followed when the server has grown into it."""
     begun = time.monotonic()
-    place.group.limit(goal)
+    place.group.set_limit(goal)
     until(
         lambda: place.number("pressure_limit") == goal, PATIENCE, "the raised limit is not seen", every=0.01
     )
@@ -112,7 +112,7 @@ def at_once(place: Scene, goal: int) -> str:
     """Write `goal` bytes a single time; returns what happened."""
     usage, begun = place.group.usage(), time.monotonic()
     try:
-        place.group.limit(goal)
+        place.group.set_limit(goal)
         answer = "accepted"
     except OSError as error:
         answer = f"refused, {errno.errorcode.get(error.errno or 0, str(error))}"

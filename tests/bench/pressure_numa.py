@@ -5,9 +5,9 @@ From the repository root, on a machine with two nodes or more and without other 
     python -m tests.bench.pressure_numa [--mib 128] [--node 1]
 
 A cache in Python has pages bound to each of two nodes, on an LruList with a sublist for each, and is
-registered as a class that heeds nodes. A hog that is bound to one of them takes all that is free there and
-half of what the cache has there. The program reads that node, and when less than its reserve is left it
-requests hard what is missing, limited to the node.
+registered as a class that heeds nodes. The monitor is told that the process is bound to one of the nodes, as
+by a cpuset, and watches it by its own law. A hog that is bound to the same node takes all that is free there
+above the reserve, and as much as half of what the cache has there.
 
 The judge is the kernel, by its count of the cache's pages on each node. Ends with 1 when the hog was killed,
 or when pages of the other node were lost.
@@ -21,9 +21,6 @@ import mmap
 import os
 import platform
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cacheserver.pressure import Context, Monitor
@@ -35,10 +32,8 @@ from tests.bench.pressure_scene import GIB, MIB, Failed, Hog, hog_words, machine
 MPOL_DEFAULT, MPOL_BIND = 0, 2
 CALLS = {"x86_64": (237, 238), "aarch64": (235, 237)}  # mbind, set_mempolicy
 NODES_MAX = 64
-RESERVE = 32 * MIB
 RATE = 0.2 * GIB  # bytes a second
 HOLD = 0.5  # seconds
-LOOK = 0.002  # seconds between two readings of the node
 
 
 def call(which: int, *arguments: object) -> None:
@@ -110,22 +105,6 @@ class NodeCache:
         raise Failed("the kernel does not list the cache in /proc/self/numa_maps")
 
 
-def headroom(source: NodeSource) -> int:
-    """Bytes that the source's node has left."""
-    found = source.read(time.monotonic())
-    if not found:
-        raise Failed("there is one NUMA node only, or it cannot be read")
-    return found[0].limit - found[0].usage + found[0].reclaimable
-
-
-def guard(source: NodeSource, request: Callable[[int], object], stop: threading.Event) -> None:
-    """Keep RESERVE free on the source's node until `stop`."""
-    while not stop.wait(LOOK):
-        missing = RESERVE - headroom(source)
-        if missing > 0:
-            request(missing)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,33 +112,30 @@ def main() -> int:
     parser.add_argument("--mib", type=int, default=128, help="that the cache has on each node")
     parser.add_argument("--node", type=int, default=1, choices=[0, 1], help="the node under pressure")
     wanted = parser.parse_args()
-    source = NodeSource(policy=lambda: {wanted.node})
-    headroom(source)
-    cache, monitor, asked = NodeCache([0, 1], wanted.mib), Monitor([]), []
+    cache, monitor = NodeCache([0, 1], wanted.mib), Monitor([NodeSource(policy=lambda: {wanted.node})])
     monitor.register_shrinker("node cache", cache, count=cache.count)
     before = {node: cache.resident(node) for node in (0, 1)}
-    size = headroom(source) // MIB + wanted.mib // 2
-    stop = threading.Event()
-
-    def request(nbytes: int) -> None:
-        asked.append(monitor.request(nbytes, True, nodes=frozenset({wanted.node})))
-
+    monitor.start()
+    start = monitor.status()
+    if start.binding != f"node {wanted.node}":
+        raise Failed("there is one NUMA node only, or it cannot be read")
+    size = (start.headroom - start.reserve) // MIB + wanted.mib // 2
     with bound_hog(wanted.node, size) as one:
-        watcher = threading.Thread(target=guard, args=(source, request, stop), daemon=True)
-        watcher.start()
         one.go()
         taken = one.taken()
         after = {node: cache.resident(node) for node in (0, 1)}
         ended = one.ended()
-        stop.set()
-        watcher.join()
+    monitor.stop()
+    did = monitor.status()
     print(f"a hog of {size} MiB on node {wanted.node}; {machine()}\n")
     print("| node | cache before MiB | after | lost |\n|---|---|---|---|")
     for node in (0, 1):
         lost = before[node] - after[node]
         print(f"| {node} | {before[node] / MIB:.0f} | {after[node] / MIB:.0f} | {lost / MIB:.0f} |")
     end = "has all it wanted" if ended and taken else "was killed"
-    print(f"\nthe hog {end}; {len(asked)} requests, {sum(each.freed for each in asked) / MIB:.0f} MiB freed")
+    asked = f"{did.shrinks_soft} soft and {did.shrinks_hard} hard requests"
+    freed = (did.bytes_released_soft + did.bytes_released_hard) / MIB
+    print(f"\nthe hog {end}; {asked}, {freed:.0f} MiB freed")
     other = 1 - wanted.node
     return int(not ended or after[other] < before[other] or after[wanted.node] >= before[wanted.node])
 

@@ -20,8 +20,9 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import TracebackType
 
+from loadtest.groups import NoGroup
 from tests import hog
-from tests.limits import Group, NoGroup, joining, limited_group
+from tests.limits import Group, joining, limited_group
 from tests.servers import HOST, Server, command, free_port
 from tests.wire import Address, Wire
 

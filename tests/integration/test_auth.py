@@ -23,7 +23,6 @@ from tests.wire import Wire
 USERS = b"alice:secret\nbob:pass word\ncarol:\nco:lon:s\r\nlast:one\n"
 STORED, FAILED = b"STORED", b"CLIENT_ERROR authentication failure"
 STRANGER, NO_SPACE = b"CLIENT_ERROR unauthenticated", b"CLIENT_ERROR bad authentication token format"
-BAD_END = b"CLIENT_ERROR bad command line termination"
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 

@@ -165,11 +165,11 @@ def test_a_limit_changed_live_is_followed_down_and_up() -> None:
         while limit > low:
             # Half the free reserve at a time: version 1 refuses what is in use, version 2 kills for it.
             limit = max(low, limit - int(wire.stats()["pressure_reserve"]) // 2 // MIB * MIB)
-            group.limit(limit)
+            group.set_limit(limit)
             next_key = settle(wire, limit, next_key)
             assert_alive(group, server)
         assert group.usage() <= low
-        group.limit(256 * MIB)
+        group.set_limit(256 * MIB)
         assert regrow(wire, server, next_key, target=int(0.9 * full)) >= 0.9 * full
         assert_alive(group, server)
 

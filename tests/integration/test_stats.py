@@ -117,7 +117,14 @@ def test_the_classes_count_as_the_whole_does(replies: Replies) -> None:
 
     assert total(items, "number") == total(slabs, "used_chunks") == int(replies[""]["curr_items"])
     assert total(items, "mem_requested") == int(replies[""]["bytes"])
-    assert total(slabs, "touch_hits") == int(replies[""]["touch_hits"])
+    for name in (
+        "get_hits",
+        *(f"{each}_hits" for each in ("touch", "delete", "incr", "decr", "cas")),
+        "cas_badval",
+    ):
+        assert total(slabs, name) == int(replies[""][name]) > 0, name
+    assert 0 < total(slabs, "cmd_set") <= int(replies[""]["cmd_set"])  # a write without room has no class
+    assert total(items, "hits_to_hot") + total(items, "hits_to_warm") == total(slabs, "get_hits")
     for fields in slabs.values():
         used, free, untouched = (
             int(fields[f"{n}_chunks{e}"]) for n, e in [("used", ""), ("free", ""), ("free", "_end")]

@@ -414,6 +414,8 @@ def test_many_workers_and_watchers_at_once_see_each_worker_s_order() -> None:
     with serving("-t", "4", "-o", "worker_logbuf_size=4096,watcher_logbuf_size=4096") as server:
         watching = [Watching(server, b"fetchers mutations evictions connevents") for _ in range(2)]
         wires = [server.connect() for _ in range(8)]
+        for wire in wires:  # all are accepted before one closes: none gets a descriptor that another had
+            assert wire.ask(b"version\r\n").startswith(b"VERSION")
         for number in range(100):
             for wire in wires:
                 wire.send(b"get n:%d\r\n" % number)

@@ -96,7 +96,6 @@ class FakeServer:
             level=Level.MEDIUM,
             headroom=-5,
             reserve=60,
-            ceiling=12345678,
             limit=1000,
             usage=900,
             binding="cgroup /docker/a b",
@@ -114,6 +113,7 @@ class FakeServer:
         )
         self.shrinkers: list[Any] = []
         self.monitor = SimpleNamespace(status=lambda: self.status, shrinkers=lambda: self.shrinkers)
+        self.ceiling = 12345678
         self.started = 100.0
         self.stopped = 0
 

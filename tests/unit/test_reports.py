@@ -65,9 +65,9 @@ def test_stats_sums_the_workers_and_prefers_their_count_to_the_store_s(commands:
     assert {name: found[name] for name in expected} == expected
 
 
-def test_the_limit_follows_the_pressure_monitor(commands: Commands, server: FakeServer) -> None:
+def test_the_limit_is_what_the_cache_may_hold_now(commands: Commands, server: FakeServer) -> None:
     assert fields(commands(b"stats"))["limit_maxbytes"] == "12345678"
-    server.status.ceiling = 99
+    server.ceiling = 99
     assert fields(commands(b"stats"))["limit_maxbytes"] == "99"
     assert fields(commands(b"stats settings"))["maxbytes"] == "99"
 

@@ -76,7 +76,7 @@ def zstd(path: Path) -> Path:
         (b"1 2 3\n1 2 x\n", "sized", "line 2 is not of the form sized"),
         (b"1 2 -3\n", "sized", "line 1 is not of the form sized"),
         (b"\x00\x00\x00\x01\x00", "int32", "middle of a number"),
-        (b"\x00\x00\x00\x01", "", "say --form int32 or --form int64"),
+        (b"\x00\x00\x00\x01", "", "of the form int32 or int64"),
         (b"1 2 3 4 5\n", "", "5 columns"),
         (b"1\n", "int16", "no form"),
     ],

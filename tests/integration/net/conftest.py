@@ -49,8 +49,9 @@ class Rig:
         self.reactor = Reactor(self.engine, **options)  # type: ignore[arg-type]
         self._clients: list[Client] = []
 
-    def connect(self, *, rcvbuf: int = 0, sndbuf: int = 0) -> Client:
-        """A TCP client; rcvbuf is its own buffer, sndbuf the server's, in bytes (0: the system's choice)."""
+    def connect(self, *, rcvbuf: int = 0, sndbuf: int = 0, inbuf: int = 0) -> Client:
+        """A TCP client; rcvbuf is its own buffer, sndbuf the server's for what it sends and inbuf for what it
+        receives, in bytes (0: the system's choice)."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             client = socket.socket()
             if rcvbuf:
@@ -59,6 +60,8 @@ class Rig:
             server, _ = listening.accept()
         if sndbuf:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+        if inbuf:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, inbuf)
         return self._adopt(client, server)
 
     def connect_unix(self) -> Client:

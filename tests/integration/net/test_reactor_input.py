@@ -78,19 +78,88 @@ def test_idle_connections_hold_at_most_1_kib(rig: Any) -> None:
 
 
 def test_flood_leaves_its_neighbour_its_turn(rig: Any) -> None:
-    flood, modest = rig.connect(), rig.connect()
+    flood, modest = rig.connect(inbuf=1 << 19), rig.connect()
+    shared, alone = 1 << 17, 1 << 18  # bytes received at once: beside others, and after them
     data = hundred_sets(b" noreply") * 100
     sent = 0
     with contextlib.suppress(BlockingIOError):
         while True:
             sent += flood.send(data[sent % len(data) :])
+    assert sent > shared + alone + len(data)
     modest.send(b"get none\r\n")
     read = rig.reactor.counters()["bytes_read"]
     assert rig.pump_once()
     assert modest.recv(100) == b"END\r\n"
-    assert rig.reactor.counters()["bytes_read"] - read <= (1 << 16) + len(b"get none\r\n")
+    assert rig.reactor.counters()["bytes_read"] - read <= shared + alone + len(b"get none\r\n")
     assert rig.reactor.counters()["conn_yields"] >= 1
     rig.pump(lambda: rig.reactor.counters()["bytes_read"] == sent + len(b"get none\r\n"))
+
+
+def test_many_at_once_are_each_answered_for_themselves(rig: Any) -> None:
+    clients = [rig.connect() for _ in range(40)]
+    values = [b"%d:" % i + LARGE[: 60_000 if i % 13 == 5 else i] for i in range(40)]
+    rests = []
+    for i, client in enumerate(clients):
+        request = b"set k%d 0 0 %d\r\n%s\r\nget k%d\r\n" % (i, len(values[i]), values[i], i)
+        rests.append(request[client.send(request) :])  # TLS does not take all of a large one at once
+    for i, client in enumerate(clients):
+        rig.send(client, rests[i])
+        expected = b"STORED\r\nVALUE k%d 0 %d\r\n%s\r\nEND\r\n" % (i, len(values[i]), values[i])
+        assert rig.read(client, len(expected)) == expected
+    for client in clients[::3]:
+        client.send(b"get k1 k2")
+    for i, client in enumerate(clients):
+        client.send(b"\r\n" if i % 3 == 0 else b"delete k%d\r\n" % i)
+    for i, client in enumerate(clients):
+        if i % 3:
+            assert rig.read(client, 9) == b"DELETED\r\n"
+        else:
+            assert rig.read(client, 5) in (b"VALUE", b"END\r\n")  # before or after somebody has deleted them
+
+
+def test_the_event_loop_has_its_turn_while_several_flood(rig: Any) -> None:
+    floods = [rig.connect(inbuf=1 << 21) for _ in range(8)]
+    data = hundred_sets(b" noreply") * 100
+    for flood in floods:
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(data):
+                sent += flood.send(data[sent:])
+    read = rig.reactor.counters()["bytes_read"]
+    assert rig.pump_once()
+    first = rig.reactor.counters()["bytes_read"] - read
+    assert 0 < first <= 8 * ((1 << 16) + 512), "it took longer than another batch may begin"
+    assert rig.pump_once(), "there was more to do"
+
+
+GETS = (
+    [b"k%d" % i for i in range(40)]
+    + [b"t\tab", b"nul\0", b"c\rr", b"k" * 250, b"missing", b"large"]
+    + [b"k%d" % i for i in range(3)]
+)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_gets_in_a_row_are_answered_as_each_alone(rig: Any, piece: int) -> None:
+    client = rig.connect_unix()
+    alone = []
+    for key in GETS:
+        if key != b"missing":
+            rig.store(client, key, LARGE if key == b"large" else b"<" + key + b">")
+    for key in GETS:
+        value = LARGE if key == b"large" else b"<" + key + b">"
+        reply = b"" if key == b"missing" else b"VALUE %s 0 %d\r\n%s\r\n" % (key, len(value), value)
+        alone.append((b"get " + key, reply + b"END\r\n"))
+    alone[7:7] = [
+        (b"get ", b"CLIENT_ERROR bad command line format\r\n"),
+        (b"get k1 k2", b"VALUE k1 0 4\r\n<k1>\r\nVALUE k2 0 4\r\n<k2>\r\nEND\r\n"),
+    ]
+    alone[20:20] = [(b"get " + b"k" * 251, b"CLIENT_ERROR bad command line format\r\n")]
+    expected = b"".join(reply for _, reply in alone)
+    for end in (b"\r\n", b"\n"):
+        requests = b"".join(request + end for request, _ in alone)
+        rig.send(client, requests, piece)
+        assert rig.read(client, len(expected)) == expected
 
 
 def test_half_closed_client_gets_all_replies_then_the_end(rig: Any) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from cacheserver.pressure import Monitor, Reading, Watch
+from cacheserver.pressure import Context, Monitor, Reading, Source, Watch
 
 TREES = Path(__file__).parent / "trees"
 MIB = 1 << 20
+SOFT, HARD = Context(), Context(hard=True)
 
 
 @pytest.fixture
@@ -36,11 +38,12 @@ class HandSource:
     def __init__(self, limit: int, bound: str = "hand") -> None:
         self.bound, self.limit, self.others, self.own = bound, limit, 0, 0
         self.reclaimable, self.stale, self.broken = 0, False, False
+        self.nodes: tuple[int, ...] = ()
         self.full_reads = self.quick_reads = 0
 
     def _reading(self) -> Reading:
         usage = self.others + self.own
-        return Reading(self.bound, self.limit, usage, self.reclaimable, stale=self.stale)
+        return Reading(self.bound, self.limit, usage, self.reclaimable, stale=self.stale, nodes=self.nodes)
 
     def read(self, now: float) -> Sequence[Reading]:
         self.full_reads += 1
@@ -57,6 +60,21 @@ class HandSource:
 
     def close(self) -> None:
         pass
+
+
+def watch_at(source: Source, now: float) -> Watch | None:
+    """The source's one watch at the time `now`."""
+    source.read(now)
+    watches = source.watches()
+    assert len(watches) <= 1
+    return watches[0] if watches else None
+
+
+def ready(watch: Watch, seconds: float = 0.0) -> int:
+    """The events poll reports of a watch, 0 for none."""
+    poller = select.poll()
+    poller.register(watch.fd, watch.events)
+    return sum(events for _, events in poller.poll(seconds * 1000.0))
 
 
 class Bench:

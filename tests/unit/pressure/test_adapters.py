@@ -1,11 +1,11 @@
-"""Caches of cachetools and functools.lru_cache as shrinkers, and what objects of Python take."""
+"""Caches of cachetools and functools.lru_cache as shrinkers."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import logging
-import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -21,9 +21,7 @@ from cacheserver.pressure import (
     adapters,
     shrink_cachetools,
     shrink_lru_cache,
-    trim,
 )
-from cacheserver.pressure.heap import OBJECTS_MAX, size_of
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -265,6 +263,7 @@ def test_a_cache_whose_popitem_removes_nothing_ends_the_request(monitor: Monitor
         (lambda: shrink_cachetools(cachetools.LRUCache(1)), ValueError, "needs lock="),
         (lambda: shrink_cachetools({}, lock=threading.Lock()), TypeError, "not dict"),
         (lambda: shrink_cachetools(cachetools.LRUCache(1), lock=object()), TypeError, "not object"),
+        (lambda: shrink_cachetools(cachetools.LRUCache(1), lock=asyncio.Lock()), TypeError, "for threads"),
         (lambda: shrink_lru_cache(len, item_bytes=1), TypeError, "cache_info"),
         (lambda: shrink_lru_cache(functools.cache(len), item_bytes=0), ValueError, "above 0"),
     ],
@@ -278,84 +277,6 @@ def test_without_cachetools_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "cachetools", None)
     with pytest.raises(ImportError, match="pip install cachetools"):
         shrink_cachetools(object(), lock=threading.Lock())
-
-
-class Graves(Monitor):
-    """Tells when a registration has ended."""
-
-    def __init__(self) -> None:
-        super().__init__([])
-        self.buried = threading.Event()
-
-    def unregister_shrinker(self, handle: Registration) -> None:
-        super().unregister_shrinker(handle)
-        self.buried.set()
-
-
-def make_cachetools(monitor: Monitor) -> tuple[Any, Registration]:
-    cache = cachetools.LRUCache(maxsize=10)
-    cache[1] = bytes(MIB)
-    return cache, shrink_cachetools(cache, lock=threading.Lock(), monitor=monitor)
-
-
-def make_lru_cache(monitor: Monitor) -> tuple[Any, Registration]:
-    func = functools.lru_cache(lambda number: number)
-    func(1)
-    return func, shrink_lru_cache(func, item_bytes=MIB, monitor=monitor)
-
-
-@pytest.mark.parametrize("make", [make_cachetools, make_lru_cache])
-def test_a_cache_that_is_gone_unregisters_itself_and_frees_nothing(
-    make: Callable[[Monitor], tuple[Any, Registration]],
-) -> None:
-    monitor = Graves()
-    cache, handle = make(monitor)
-    assert count(handle) > 0
-    del cache
-    gc.collect()
-    assert monitor.buried.wait(30)
-    assert (count(handle), ask(handle, MIB, True)) == (0, 0)
-    with pytest.raises(ValueError, match="not registered"):
-        monitor.unregister_shrinker(handle)
-
-
-def test_a_cache_that_dies_within_a_tick_does_not_stop_it() -> None:
-    monitor = Graves()
-    cache, _ = make_cachetools(monitor)
-    alive = [cache]
-    del cache
-
-    def ledger() -> tuple[int, int]:
-        alive.clear()
-        return 0, 0
-
-    monitor.register_shrinker("last", lambda target, hard: 0, ledger=ledger)
-    monitor.tick(1.0)
-    assert monitor.buried.wait(30)
-
-
-def test_a_cache_may_die_under_a_lock_that_a_running_tick_waits_for() -> None:
-    monitor, lock, inside = Graves(), threading.Lock(), threading.Event()
-    cache, _ = make_cachetools(monitor)
-    got: list[bool] = []
-
-    def ledger() -> tuple[int, int]:
-        inside.set()
-        got.append(lock.acquire(timeout=30))
-        if got[-1]:
-            lock.release()
-        return 0, 0
-
-    monitor.register_shrinker("waits", lambda target, hard: 0, ledger=ledger)
-    ticking = threading.Thread(target=lambda: monitor.tick(1.0), daemon=True)
-    with lock:
-        ticking.start()
-        assert inside.wait(30)
-        del cache
-        gc.collect()
-    ticking.join(30)
-    assert got == [True]
-    assert monitor.buried.wait(30)
 
 
 def filled_lru_cache(entries: int) -> Any:
@@ -405,37 +326,3 @@ def test_an_lru_cache_that_raises_is_contained(monitor: Monitor) -> None:
     broken = Broken()
     handle = shrink_lru_cache(broken, item_bytes=KIB, monitor=monitor)
     assert (count(handle), ask(handle, KIB, True)) == (0, 0)
-
-
-def test_sizes_follow_containers_and_attributes_but_not_classes() -> None:
-    class Row:
-        def __init__(self) -> None:
-            self.text = "x" * 10_000
-            self.rows = [bytes(10_000), {"key": bytearray(10_000)}]
-
-    assert 30_000 < size_of(Row()) < 33_000
-    text = "x" * 10_000
-    assert size_of([text, text, (text,)]) < 11_000  # the same object counts once
-    assert size_of(Row) == 0
-
-
-def test_sizes_of_endless_structures_are_bounded() -> None:
-    chain: list[Any] = []
-    for _ in range(10 * OBJECTS_MAX):
-        chain = [chain]
-    assert size_of(chain) == OBJECTS_MAX * sys.getsizeof([None])
-    loop: list[Any] = []
-    loop.append(loop)
-    assert size_of(loop) == sys.getsizeof(loop)
-
-
-@pytest.mark.resident
-def test_trim_hands_on_what_malloc_has_free() -> None:
-    blocks = [bytes(100 * KIB) for _ in range(100)]  # below malloc's threshold for mappings of their own
-    fence = bytes(100 * KIB)
-    del blocks
-    if platform.libc_ver()[0] == "glibc":
-        assert trim() is True
-    else:
-        assert trim() is False
-    del fence

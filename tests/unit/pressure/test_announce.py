@@ -63,6 +63,34 @@ def test_a_flood_of_hard_requests_is_a_few_lines_and_one_sum(caplog: pytest.LogC
     assert len(caplog.records) == 1
 
 
+def test_no_request_is_lost_where_nobody_looks_in_between_or_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "cacheserver.pressure")
+    announcer = Announcer()
+    for number in range(3):
+        announcer.request(request(True, (number + 1) * MIB, MIB, 0.001), float(number))
+        announcer.request(request(False, MIB, 0, 0.001), float(number))
+    announcer.look(8 * MIB)
+    found = lines(caplog, logging.WARNING)
+    assert [line[:29] for line in found] == [f"hard request: asked {n}.0 MiB, " for n in (1, 2, 3)]
+    assert ["not measured after" in line for line in found] == [True, True, False]
+    caplog.clear()
+    for _ in range(HARD_LINES):
+        announcer.request(request(True, MIB, MIB, 0.001), 5.0)
+    announcer.close(7.0)
+    announcer.close(99.0)
+    assert lines(caplog, logging.WARNING)[-2:] == [
+        "hard request: asked 1.0 MiB, freed 1.0 MiB in 1.0 ms (store 1.0 MiB); level CRITICAL, "
+        "headroom 3.0 MiB before, not measured after, reserve 9.0 MiB at host",
+        "3 more hard requests in 7 s: asked 3.0 MiB, freed 3.0 MiB, longest 1.0 ms",
+    ]
+    assert lines(caplog, logging.INFO) == [
+        "3 soft requests in 7 s: asked 3.0 MiB, freed 0.0 MiB, longest 1.0 ms"
+    ]
+    assert len(caplog.records) == 4
+
+
 def test_soft_requests_are_a_line_each_for_debugging_and_one_a_minute_for_all(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -101,7 +129,7 @@ def test_a_ramp_is_told_in_a_handful_of_lines_that_add_up(caplog: pytest.LogCapt
     told = lines(caplog, logging.WARNING)
     single = [line for line in told if line.startswith("hard request")]
     sums = [
-        re.match(r"(\d+) more hard requests in 10 s: asked .*, freed ([0-9.]+) MiB", line) for line in told
+        re.match(r"(\d+) more hard requests in \d+ s: asked .*, freed ([0-9.]+) MiB", line) for line in told
     ]
     assert len(single) + sum(int(found[1]) for found in sums if found) == status.shrinks_hard
     assert len(single) + sum(float(found[2]) for found in sums if found) == status.bytes_released_hard / MIB

@@ -40,7 +40,7 @@ CACHE_0 = (30_000 + 20_000 // 2 - 5_000 - 1_000) * KIB
 
 def test_a_process_bound_to_one_node_is_bounded_by_it(tree: Tree) -> None:
     (reading,) = nodes(tree("numa")).read(1.0)
-    assert (reading.name, reading.node, reading.limit) == ("node 0", 0, 1_000_000 * KIB)
+    assert (reading.name, reading.nodes, reading.limit) == ("node 0", (0,), 1_000_000 * KIB)
     assert reading.limit - reading.usage == FREE_0
     assert (reading.reclaimable, reading.stall) == (CACHE_0, 1.25)
 
@@ -49,7 +49,7 @@ def test_several_allowed_nodes_bound_together_and_none_of_them_alone(tree: Tree)
     root = tree("numa")
     allow(root, "0,2")
     (reading,) = nodes(root).read(1.0)
-    assert (reading.name, reading.node, reading.limit) == ("nodes 0,2", None, 3_000_000 * KIB)
+    assert (reading.name, reading.nodes, reading.limit) == ("nodes 0,2", (0, 2), 3_000_000 * KIB)
     assert reading.limit - reading.usage == FREE_0 + 1_500_000 * KIB - 2_000 * PAGE
 
 
@@ -73,7 +73,7 @@ def test_a_memory_policy_binds_too_and_changes_are_followed(tree: Tree) -> None:
     assert source.read(2.0) == ()
     allow(root, "3")
     (reading,) = source.read(3.0)
-    assert (reading.name, reading.node) == ("node 3", 3)
+    assert (reading.name, reading.nodes) == ("node 3", (3,))
     source.close()
 
 

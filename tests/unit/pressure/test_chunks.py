@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheserver.pressure import ChunkAccount, Monitor
@@ -174,7 +174,9 @@ def test_misuse_is_refused_in_words_and_changes_nothing(
     assert (bench.account.count, bench.account.pending) == (9, 1)
 
 
-@pytest.mark.parametrize("arguments", [{"chunk_size": 0}, {"hard_wait": -1.0}, {"cost": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"chunk_size": 0}, {"hard_wait": -1.0}, {"hard_wait": float("inf")}, {"cost": 0}]
+)
 def test_an_account_of_nonsense_is_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         ChunkAccount(**{"chunk_size": CHUNK, "monitor": Monitor([]), **arguments})  # type: ignore[arg-type]
@@ -225,6 +227,7 @@ def test_the_monitor_asks_a_thread_that_waits_and_hears_no_more_after_close() ->
     assert monitor.status().shrinks_hard == shrinks
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["add", "remove", "put_back", "soft", "hard", "read"]), st.integers(0, 9))

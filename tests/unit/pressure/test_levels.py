@@ -110,6 +110,35 @@ def test_a_callback_that_raises_is_left_out_after_three_times_and_the_others_go_
     assert "left out" in caplog.text
 
 
+def test_who_is_unsubscribed_by_another_ones_callback_is_told_no_more() -> None:
+    levels = Levels()
+    levels.add(Subscription(LOW, lambda level: levels.remove(second.subscription)))
+    second = Ear(levels, LOW)
+    play(levels, (0, LOW))
+    assert second.heard == []
+
+
+def test_what_cannot_even_be_shown_is_a_callback_like_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Shy(ValueError):
+        def __repr__(self) -> str:
+            raise RuntimeError("not even that")
+
+    class Callback:
+        __repr__ = Shy.__repr__
+
+        def __call__(self, level: Level) -> None:
+            raise Shy
+
+    levels = Levels()
+    levels.add(Subscription(LOW, Callback()))
+    ear = Ear(levels, LOW)
+    play(levels, (0, LOW))
+    assert ear.heard == [LOW]
+    assert (
+        "<Callback that cannot be shown> for pressure levels raised <Shy that cannot be shown>" in caplog.text
+    )
+
+
 def test_what_cannot_be_subscribed_is_refused_in_words() -> None:
     monitor = Monitor([HandSource(256 * MIB)])
     with pytest.raises(ValueError, match="LOW, MEDIUM or CRITICAL"):

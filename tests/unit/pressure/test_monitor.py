@@ -1,12 +1,9 @@
-"""The monitor on a clock and sources turned by hand; its thread, woken for real."""
+"""The monitor on a clock and sources turned by hand."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -48,9 +45,11 @@ def test_a_hog_at_any_speed_never_finds_the_group_full(bench: Make, limit: int, 
     # Where the whole reserve is eaten within a tick or two no law can help.
     if limit * 0.065 > rate * 1024 * 0.008:
         assert lowest > 0
-    assert b.source.own <= before - limit * MIB // 3 + 4 * MIB
+    # It began a deadband and a page above its reserve; the last soft request may still be to come.
+    slack = 4 * MIB + limit * MIB // 100
+    assert b.source.own <= before - limit * MIB // 3 + slack
     status = b.monitor.status()
-    assert status.bytes_released_hard + status.bytes_released_soft >= limit * MIB // 3 - 4 * MIB
+    assert status.bytes_released_hard + status.bytes_released_soft >= limit * MIB // 3 - slack
     b.source.others = 24 * MIB
     for _ in range(400):
         b.step(0.01)
@@ -93,14 +92,14 @@ def test_a_hopeless_deficit_neither_spins_nor_counts_requests(bench: Make) -> No
     assert b.monitor.status().headroom == -44 * MIB
 
 
-def test_a_full_cache_is_watched_cheaply_and_read_in_full_ten_times_a_second(bench: Make) -> None:
+def test_a_full_cache_is_watched_cheaply_and_read_in_full_once_a_second(bench: Make) -> None:
     b = bench(256 * MIB, 27 * MIB)
     b.fill()
     b.source.full_reads = b.source.quick_reads = 0
-    for _ in range(200):
+    for _ in range(400):
         b.step(0.005)
-    assert 9 <= b.source.full_reads <= 11
-    assert b.source.quick_reads >= 180
+    assert 1 <= b.source.full_reads <= 2
+    assert b.source.quick_reads >= 390
     b.source.limit -= 16 * MIB  # a limit lowered live is seen by the very next tick
     b.step(0.005)
     assert b.monitor.status().limit == 240 * MIB
@@ -198,102 +197,6 @@ def test_each_request_is_counted_and_timed_for_the_whole_and_for_each_shrinker()
     assert status.seconds_hard == pytest.approx(0.004 * late.requests_hard)
     assert (status.longest_soft, status.longest_hard) == pytest.approx((0.001, 0.004))
     assert status.shrunk_at == now[0]
-
-
-def test_the_processor_time_of_the_thread_that_ticks_is_counted_and_not_the_main_threads() -> None:
-    monitor = Monitor([HandSource(256 * MIB)])
-
-    def work(start: float) -> None:
-        for second in range(4):
-            monitor.tick(start + second)
-            end = time.thread_time() + 0.01
-            while time.thread_time() < end:
-                pass
-
-    work(0)
-    assert monitor.status().cpu_seconds == 0
-    for start in (10, 20):  # a thread that replaces another is counted too
-        thread = threading.Thread(target=work, args=(start,))
-        thread.start()
-        thread.join()
-    assert 2 * 0.03 <= monitor.status().cpu_seconds < 2 * 0.04 + 0.1
-
-
-def test_writing_to_wake_fd_makes_the_running_monitor_tick_at_once() -> None:
-    ticked = threading.Event()
-    source = HandSource(16 * GIB)  # far from its bound: the next tick is 250 ms away
-    monitor = Monitor([source])
-    handle = monitor.register_shrinker("x", lambda t, h: 0, grant=lambda n: ticked.set())
-    monitor.start()
-    try:
-        time.sleep(0.02)
-        ticked.clear()
-        start = time.monotonic()
-        os.write(monitor.wake_fd, (1).to_bytes(8, sys.byteorder))
-        assert ticked.wait(5)
-        assert time.monotonic() - start < 0.2
-        monitor.unregister_shrinker(handle)
-        with pytest.raises(ValueError, match="not registered"):
-            monitor.unregister_shrinker(handle)
-    finally:
-        monitor.stop()
-    assert not [t for t in threading.enumerate() if t.name == "cacheserver-pressure"]
-
-
-def test_the_thread_survives_a_policy_that_fails(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monitor, calls, again = Monitor([HandSource(GIB)]), [], threading.Event()
-    real = monitor.tick
-
-    def tick(now: float) -> pressure.Decision:
-        calls.append(now)
-        if len(calls) in (2, 3):
-            raise MemoryError
-        if len(calls) > 3:
-            again.set()
-        return real(now)
-
-    monkeypatch.setattr(monitor, "tick", tick)
-    monitor.start()
-    assert again.wait(5)
-    monitor.stop()
-    assert "failed with MemoryError" in caplog.text
-
-
-def test_a_log_that_nobody_reads_does_not_stop_the_monitor() -> None:
-    writing, leave, lines = threading.Event(), threading.Event(), []
-
-    class Full(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-            writing.set()
-            leave.wait(5)
-
-    def bad(target: int, hard: bool) -> int:
-        for _ in range(300):
-            logging.getLogger("cacheserver.pressure").error("a line")
-        raise ValueError
-
-    handler, source = Full(), HandSource(256 * MIB)
-    monitor = Monitor([source])
-    monitor.register_shrinker("bad", bad)
-    logging.getLogger("cacheserver.pressure").addHandler(handler)
-    try:
-        monitor.start()
-        source.others = 250 * MIB
-        assert writing.wait(5)
-        ticks, end = monitor.status().ticks, time.monotonic() + 5
-        while monitor.status().ticks < ticks + 10 and time.monotonic() < end:
-            time.sleep(0.01)
-        assert monitor.status().ticks >= ticks + 10
-        leave.set()
-    finally:
-        leave.set()
-        monitor.stop()
-        logging.getLogger("cacheserver.pressure").removeHandler(handler)
-    assert 50 < len(lines) < 300
-    assert any("lines lost" in line for line in lines)
 
 
 def test_unregister_waits_for_a_running_callback() -> None:

@@ -11,9 +11,9 @@ from cacheserver.pressure import SHRINK_EMPTY, SHRINK_STOP, Context
 from cacheserver.pressure.forms import FRUITLESS_MAX
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.sharing import ShrinkerSet
+from tests.unit.pressure.conftest import HARD, SOFT
 
 SIZE = 1000  # bytes an object
-SOFT = Context()
 
 
 class Pile:
@@ -57,38 +57,38 @@ def test_soft_scans_whole_batches_and_leaves_the_rest_until_one_has_come_togethe
 ) -> None:
     pile = Pile(10_000)
     register(shrinkers, pile)
-    assert shrinkers.ask(300 * SIZE, False) == (300 * SIZE, 256 * SIZE)
-    assert shrinkers.ask(60 * SIZE, False).freed == 0  # 44 + 60
-    assert shrinkers.ask(60 * SIZE, False).freed == 128 * SIZE
+    assert shrinkers.ask(300 * SIZE, SOFT) == (300 * SIZE, 256 * SIZE)
+    assert shrinkers.ask(60 * SIZE, SOFT).freed == 0  # 44 + 60
+    assert shrinkers.ask(60 * SIZE, SOFT).freed == 128 * SIZE
     assert pile.scans == [128, 128, 128]
 
 
 def test_hard_frees_all_of_it_now(shrinkers: ShrinkerSet) -> None:
     pile = Pile(10_000)
     register(shrinkers, pile)
-    assert shrinkers.ask(SIZE + 1, True).freed == 2 * SIZE
-    assert shrinkers.ask(200 * SIZE, True) == (200 * SIZE, 200 * SIZE)
+    assert shrinkers.ask(SIZE + 1, HARD).freed == 2 * SIZE
+    assert shrinkers.ask(200 * SIZE, HARD) == (200 * SIZE, 200 * SIZE)
     assert pile.scans == [2, 128, 72]
 
 
 def test_less_than_a_batch_is_scanned_where_no_more_is_there(shrinkers: ShrinkerSet) -> None:
     pile = Pile(50)
     register(shrinkers, pile)
-    assert shrinkers.ask(60 * SIZE, False) == (50 * SIZE, 50 * SIZE)
+    assert shrinkers.ask(60 * SIZE, SOFT) == (50 * SIZE, 50 * SIZE)
     assert pile.scans == [50]
 
 
 def test_the_batch_is_the_shrinkers_own(shrinkers: ShrinkerSet) -> None:
     pile = Pile(10_000, batch=7)
     register(shrinkers, pile)
-    shrinkers.ask(16 * SIZE, False)
+    shrinkers.ask(16 * SIZE, SOFT)
     assert pile.scans == [7, 7]
 
 
 def test_an_object_larger_than_each_request_goes_when_they_add_up_to_it(shrinkers: ShrinkerSet) -> None:
     pile = Pile(10, batch=1)
     register(shrinkers, pile)
-    freed = [shrinkers.ask(SIZE // 4, False).freed for _ in range(8)]
+    freed = [shrinkers.ask(SIZE // 4, SOFT).freed for _ in range(8)]
     assert freed == [0, 0, 0, SIZE, 0, 0, 0, SIZE]
 
 
@@ -97,7 +97,7 @@ def test_stop_ends_its_part_of_a_request_and_the_others_do_it(shrinkers: Shrinke
     busy, idle = Pile(10_000, lambda n: next(answers)), Pile(10_000)
     handle = register(shrinkers, busy)
     register(shrinkers, idle)
-    assert shrinkers.ask(800 * SIZE, True).freed == 800 * SIZE
+    assert shrinkers.ask(800 * SIZE, HARD).freed == 800 * SIZE
     assert busy.scans == [128, 128]
     assert sum(idle.scans) == 672
     assert handle.strikes == 0
@@ -107,11 +107,11 @@ def test_what_a_soft_stop_left_moves_the_next_split_but_not_the_whole(shrinkers:
     busy, idle = Pile(10_000, lambda n: SHRINK_STOP), Pile(10_000)
     handle = register(shrinkers, busy)
     register(shrinkers, idle)
-    assert shrinkers.ask(1024 * SIZE, False) == (1024 * SIZE, 512 * SIZE)
+    assert shrinkers.ask(1024 * SIZE, SOFT) == (1024 * SIZE, 512 * SIZE)
     assert handle.owes(10**9, SOFT) == 512 * SIZE
     busy.answer, idle.scans = None, []
     busy.scans.clear()
-    asked, freed = shrinkers.ask(1024 * SIZE, False)
+    asked, freed = shrinkers.ask(1024 * SIZE, SOFT)
     assert asked == 1024 * SIZE >= freed - 128 * SIZE
     assert sum(busy.scans) > sum(idle.scans) > 0
 
@@ -120,7 +120,7 @@ def test_what_a_soft_stop_left_moves_the_next_split_but_not_the_whole(shrinkers:
 def test_a_count_of_nothing_is_not_scanned(shrinkers: ShrinkerSet, nothing: int) -> None:
     pile = Pile(nothing)
     handle = register(shrinkers, pile)
-    assert shrinkers.ask(SIZE, False) == shrinkers.ask(SIZE, True) == (0, 0)
+    assert shrinkers.ask(SIZE, SOFT) == shrinkers.ask(SIZE, HARD) == (0, 0)
     assert pile.scans == []
     assert handle.strikes == 0
 
@@ -138,7 +138,7 @@ def test_a_hard_request_looks_again_at_objects_that_the_first_look_found_in_use(
 
     pile = Pile(500, second_chance)
     register(shrinkers, pile)
-    assert 100 * SIZE <= shrinkers.ask(100 * SIZE, True).freed <= 228 * SIZE
+    assert 100 * SIZE <= shrinkers.ask(100 * SIZE, HARD).freed <= 228 * SIZE
     assert sum(pile.scans) <= 2 * 500
 
 
@@ -148,7 +148,7 @@ def test_one_that_never_frees_ends_a_hard_request_all_the_same(
 ) -> None:
     kept = Pile(there, lambda n: 0)
     register(shrinkers, kept)
-    assert shrinkers.ask(10**9, True).freed == 0
+    assert shrinkers.ask(10**9, HARD).freed == 0
     assert most - 128 < sum(kept.scans) <= most
     assert max(kept.scans) == 128
 
@@ -157,19 +157,19 @@ def test_one_that_never_frees_is_not_asked_softly_again_and_again(shrinkers: Shr
     kept = Pile(300, lambda n: 0, batch=1)
     register(shrinkers, kept)
     for _ in range(200):
-        shrinkers.ask(SIZE, False)
+        shrinkers.ask(SIZE, SOFT)
     assert len(kept.scans) <= 15
 
 
 def test_one_that_frees_more_than_it_scans_is_believed_within_reason(shrinkers: ShrinkerSet) -> None:
     pile = Pile(10_000, lambda n: 10 * n)
     handle = register(shrinkers, pile)
-    assert shrinkers.ask(200 * SIZE, True) == (200 * SIZE, 1280 * SIZE)
+    assert shrinkers.ask(200 * SIZE, HARD) == (200 * SIZE, 1280 * SIZE)
     assert pile.scans == [128]
     assert handle.enabled
     pile.answer = lambda n: 1 << 60
     for _ in range(3):
-        assert shrinkers.ask(200 * SIZE, True).freed <= 200 * SIZE
+        assert shrinkers.ask(200 * SIZE, HARD).freed <= 200 * SIZE
     assert not handle.enabled
 
 
@@ -177,17 +177,19 @@ def fails(n: int) -> int:
     raise SystemExit("not your business")
 
 
-@pytest.mark.parametrize("bad", [fails, lambda n: -3, lambda n: None, lambda n: "many", lambda n: 1.5])
+@pytest.mark.parametrize(
+    "bad", [fails, lambda n: -3, lambda n: None, lambda n: "many", lambda n: 1.5, lambda n: 1 << 20_000]
+)
 def test_a_bad_scan_keeps_what_was_freed_before_it_and_the_third_is_the_last(
     shrinkers: ShrinkerSet, bad: Callable[[int], int], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    pile = Pile(10_000)
+    pile = Pile(10_000, object_size=float(SIZE))
     pile.answer = lambda n: bad(n) if len(pile.scans) % 2 == 0 else n
     handle = register(shrinkers, pile)
-    assert shrinkers.ask(200 * SIZE, True).freed == 128 * SIZE
+    assert shrinkers.ask(200 * SIZE, HARD).freed == 128 * SIZE
     for _ in range(4):
-        shrinkers.ask(200 * SIZE, True)
+        shrinkers.ask(200 * SIZE, HARD)
     assert not handle.enabled
     assert len(pile.scans) == 6
     assert len(caplog.records) == 2
@@ -197,7 +199,7 @@ def test_seeks_divide_its_share(shrinkers: ShrinkerSet) -> None:
     cheap, dear = Pile(10_000), Pile(10_000, seeks=8)
     register(shrinkers, cheap)
     register(shrinkers, dear)
-    shrinkers.ask(1000 * SIZE, True)
+    shrinkers.ask(1000 * SIZE, HARD)
     assert (sum(cheap.scans), sum(dear.scans)) == (800, 200)
 
 
@@ -205,7 +207,7 @@ def test_objects_without_seeks_go_first(shrinkers: ShrinkerSet) -> None:
     dear, free = Pile(10_000), Pile(10_000, seeks=0)
     register(shrinkers, dear)
     register(shrinkers, free)
-    shrinkers.ask(5120 * SIZE, True)
+    shrinkers.ask(5120 * SIZE, HARD)
     assert sum(dear.scans) <= 6
     assert sum(free.scans) >= 5114
 
@@ -220,13 +222,13 @@ def test_the_object_size_is_read_anew_and_may_fail(shrinkers: ShrinkerSet) -> No
 
     pile = Growing(1000)
     handle = register(shrinkers, pile)
-    shrinkers.ask(10 * SIZE, True)
+    shrinkers.ask(10 * SIZE, HARD)
     pile.size = 10 * SIZE
-    shrinkers.ask(10 * SIZE, True)
+    shrinkers.ask(10 * SIZE, HARD)
     assert pile.scans == [10, 1]
-    pile.size = 0
-    for _ in range(3):
-        assert shrinkers.ask(10 * SIZE, True) == (0, 0)
+    for absurd in (0, 1 << 3000, float("nan")):
+        pile.size = absurd  # type: ignore[assignment]
+        assert shrinkers.ask(10 * SIZE, HARD) == (0, 0)
     assert not handle.enabled
 
 

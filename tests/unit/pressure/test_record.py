@@ -31,8 +31,8 @@ def test_a_recording_replays_to_the_same_decisions(bench: Make, tmp_path: Path) 
     with Recorder(b.monitor, str(path)):
         for step in range(60):
             b.source.others += 3 * MIB if 30 <= step < 40 else 0
-            b.step(0.15)  # so seldom that each tick is a full look
-    state, start = State(), 100.15
+            b.step(1.3)  # so seldom that each tick is a full look
+    state, start = State(), 100.3
     found = lines(path)
     assert len(found) >= 60
     for line in found:
@@ -45,7 +45,7 @@ def test_a_recording_replays_to_the_same_decisions(bench: Make, tmp_path: Path) 
     assert sum(line["asked"] for line in acted) == status.bytes_asked_soft + status.bytes_asked_hard
     assert sum(line["freed"] for line in acted) == status.bytes_released_soft + status.bytes_released_hard
     assert {Level[line["decision"]["level"]] for line in found} > {Level.NONE}
-    b.step(0.15)
+    b.step(0.3)
     assert lines(path) == found
     assert b.monitor.recorder is None
 
@@ -58,7 +58,7 @@ def test_a_disk_that_hangs_costs_lines_and_no_tick(
     looks = QUEUE_MAX * 4
     with Recorder(b.monitor, str(path)):
         for _ in range(looks):
-            b.step(0.15)
+            b.step(1.3)
         leave.set()
     found, lost, end = 0, 0, time.monotonic() + 30
     while found + lost < looks and time.monotonic() < end:
@@ -82,7 +82,7 @@ def test_a_recording_that_finds_no_room_ends_with_one_line(
         monkeypatch.setattr("os.write", no_space)
     recorder = Recorder(b.monitor, str(path), bytes_max=2000)
     for _ in range(20):
-        b.step(0.15)
+        b.step(0.3)
     recorder.close()
     assert len(caplog.records) == 1
     assert f"recording {path} ends: " in caplog.text
@@ -97,7 +97,7 @@ def test_the_recording_of_the_run_before_is_kept_and_nothing_else_is_overwritten
     for run in range(3):
         with Recorder(b.monitor, str(path)):
             for _ in range(run + 1):
-                b.step(0.15)
+                b.step(1.3)
             with pytest.raises(ValueError, match="already"):
                 Recorder(b.monitor, str(path))
     assert len(lines(path)) == 3

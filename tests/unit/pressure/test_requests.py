@@ -1,4 +1,4 @@
-"""Requests with limits, requests from outside the monitor, and shrinkers that come and go meanwhile."""
+"""Requests with limits, the monitor's own and those from outside it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-import cacheserver.pressure as pressure
 from cacheserver.pressure import SHRINK_STOP, Context, Monitor
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.sharing import ShrinkerSet
-from tests.unit.pressure.conftest import Bench, HandSource
+from tests.unit.pressure.conftest import HARD, Bench, HandSource
 
 MIB = 1 << 20
 SIZE = 1000
@@ -79,7 +78,7 @@ def test_a_request_limited_to_nodes_asks_only_who_heeds_it_once_for_each_node(sh
     plain, told, nodes = Plain(), Told(), Nodes()
     for one in (plain, told, nodes, lambda target, hard: target):
         register(shrinkers, one)
-    assert shrinkers.ask(40 * SIZE, True, nodes=frozenset({0, 1})) == (40 * SIZE, 40 * SIZE)
+    assert shrinkers.ask(40 * SIZE, Context(hard=True, nodes=frozenset({0, 1}))) == (40 * SIZE, 40 * SIZE)
     assert (nodes.scanned(0), nodes.scanned(1)) == (30, 10)
     assert plain.asked == told.heard == []
 
@@ -88,13 +87,13 @@ def test_what_one_node_owes_is_not_taken_from_another(shrinkers: ShrinkerSet) ->
     nodes = Nodes()
     handle = register(shrinkers, nodes)
     nodes.busy = True
-    shrinkers.ask(40 * SIZE, False, nodes=frozenset({0, 1}))
+    shrinkers.ask(40 * SIZE, Context(nodes=frozenset({0, 1})))
     assert handle.owes(10**9, Context(nodes=frozenset({0}))) == 30 * SIZE
     assert handle.owes(10**9, Context(nodes=frozenset({1}))) == 0
     assert handle.owes(10**9, Context()) == 0
     nodes.busy = False
     nodes.scans.clear()
-    shrinkers.ask(40 * SIZE, False, nodes=frozenset({0, 1}))
+    shrinkers.ask(40 * SIZE, Context(nodes=frozenset({0, 1})))
     assert nodes.scanned(0) > 30
     assert nodes.scanned(1) < 10
 
@@ -103,7 +102,7 @@ def test_a_request_limited_to_a_group_asks_only_who_heeds_it(shrinkers: Shrinker
     plain, told, nodes = Plain(), Told(), Nodes()
     for one in (plain, told, nodes):
         register(shrinkers, one)
-    assert shrinkers.ask(MIB, False, group="tenant").freed == MIB
+    assert shrinkers.ask(MIB, Context(group="tenant")).freed == MIB
     assert told.heard == [(MIB, Context(group="tenant"))]
     assert plain.asked == nodes.scans == []
 
@@ -114,7 +113,7 @@ def test_what_a_group_stayed_short_of_is_forgotten(shrinkers: ShrinkerSet) -> No
             return 0
 
     handle = register(shrinkers, Lazy())
-    shrinkers.ask(MIB, False, group="tenant")
+    shrinkers.ask(MIB, Context(group="tenant"))
     assert handle.owes(10**9, Context()) == handle.owes(10**9, Context(group="tenant")) == 0
 
 
@@ -127,7 +126,7 @@ def test_everybody_is_asked_when_nothing_limits_the_request(shrinkers: ShrinkerS
 
     for one in (plain, told, function):
         register(shrinkers, one, count=lambda: MIB)
-    shrinkers.ask(3 * MIB, True)
+    shrinkers.ask(3 * MIB, HARD)
     assert plain.asked == bound == [MIB]
     assert told.heard == [(MIB, Context(hard=True))]
 
@@ -135,8 +134,8 @@ def test_everybody_is_asked_when_nothing_limits_the_request(shrinkers: ShrinkerS
 def test_count_is_told_the_limits_if_it_wants_them(shrinkers: ShrinkerSet) -> None:
     told = Told()
     register(shrinkers, told, count=lambda context: 1000 if context.group == "small" else MIB)
-    assert shrinkers.ask(MIB, False, group="small").asked == 1000
-    assert shrinkers.ask(MIB, False, group="large").asked == MIB
+    assert shrinkers.ask(MIB, Context(group="small")).asked == 1000
+    assert shrinkers.ask(MIB, Context(group="large")).asked == MIB
 
 
 def test_who_cannot_be_told_not_to_block_is_not_asked_by_one_who_cannot_wait(shrinkers: ShrinkerSet) -> None:
@@ -148,7 +147,7 @@ def test_who_cannot_be_told_not_to_block_is_not_asked_by_one_who_cannot_wait(shr
     register(shrinkers, plain)
     register(shrinkers, told, count=waits, ledger=waits)
     register(shrinkers, nodes)
-    assert shrinkers.ask(400 * SIZE, True, may_block=False).freed >= 400 * SIZE
+    assert shrinkers.ask(400 * SIZE, Context(hard=True, may_block=False)).freed >= 400 * SIZE
     assert not told.heard[0][1].may_block  # type: ignore[union-attr]
     assert plain.asked == []
 
@@ -161,6 +160,32 @@ def test_a_class_that_claims_to_heed_limits_it_is_never_told_is_refused() -> Non
         Registration("x", Deaf())
     with pytest.raises(ValueError, match="nodes is empty"):
         Context(nodes=frozenset())
+
+
+def test_what_it_counts_on_one_node_is_not_shown_as_all_it_has(shrinkers: ShrinkerSet) -> None:
+    handle = register(shrinkers, Nodes())
+    shrinkers.count()
+    shrinkers.ask(SIZE, Context(nodes=frozenset({1})))
+    assert handle.can_free == 400 * SIZE
+
+
+# -- of the monitor's own --
+
+
+@pytest.mark.parametrize("used", [246 * MIB, 255 * MIB])  # softly, hard
+@pytest.mark.parametrize("bound", [(1,), (0, 1), ()])
+def test_who_can_tell_nodes_apart_is_asked_for_what_lies_on_those_that_bind_and_others_as_ever(
+    used: int, bound: tuple[int, ...]
+) -> None:
+    source, plain, told, nodes = HandSource(256 * MIB), Plain(), Told(), Nodes()
+    source.others, source.nodes = used, bound
+    monitor = Monitor([source], clock=lambda: 1.0)
+    for one in (plain, told, nodes):
+        monitor.register_shrinker("x", one, count=None if one is nodes else lambda: 9 * MIB)  # type: ignore[arg-type]
+    monitor.tick(1.0)
+    assert {where for where, _ in nodes.scans} == ({frozenset((node,)) for node in bound} or {None})
+    assert plain.asked
+    assert {context.nodes for _, context in told.heard if context} == {None}
 
 
 # -- Monitor.request --
@@ -187,6 +212,8 @@ def test_a_request_from_outside_is_counted_and_keeps_caches_from_growing_back(be
         b.monitor.request(-1, True)
     with pytest.raises(ValueError, match="nodes is empty"):
         b.monitor.request(1, True, nodes=frozenset())
+    with pytest.raises(TypeError):
+        b.monitor.request(64e6, True)  # type: ignore[arg-type]
 
 
 def test_a_request_waits_for_a_running_tick_unless_it_cannot() -> None:
@@ -229,91 +256,29 @@ def test_a_callback_that_asks_in_its_turn_gets_nothing() -> None:
     assert monitor.request(MIB, True).freed == MIB
 
 
-# -- register, unregister --
+def test_callbacks_that_all_ask_for_a_tick_at_each_call_come_to_an_end() -> None:
+    source, calls = HandSource(256 * MIB), 0
+    source.others = 250 * MIB
+    monitor = Monitor([source], clock=lambda: 1.0)
 
+    def ask(*_: object) -> int:
+        nonlocal calls
+        calls += 1
+        assert calls < 10_000
+        monitor.tick(1.0)
+        monitor.request(MIB, True)
+        return MIB
 
-def test_the_same_name_may_be_registered_twice_and_the_handle_tells_them_apart() -> None:
-    monitor, first, second = Monitor([]), Plain(), Plain()
-    one, two = monitor.register_shrinker("x", first), monitor.register_shrinker("x", second)
-    monitor.unregister_shrinker(one)
-    monitor.request(MIB, True)
-    assert (first.asked, second.asked) == ([], [MIB])
-    with pytest.raises(ValueError, match="'x' is not registered"):
-        monitor.unregister_shrinker(one)
-    monitor.unregister_shrinker(two)
+    def shrink(target: int, hard: bool) -> int:
+        return ask() - MIB  # nothing: one look is enough for a tick
 
+    def ledger() -> tuple[int, int]:
+        return ask(), 0
 
-def test_a_callback_may_unregister_itself_and_those_after_it_in_the_same_request() -> None:
-    monitor, later = Monitor([]), Plain()
-
-    def last_words(target: int, hard: bool) -> int:
-        monitor.unregister_shrinker(own)
-        monitor.unregister_shrinker(other)
-        with pytest.raises(ValueError, match="not registered"):
-            monitor.unregister_shrinker(own)
-        return 0
-
-    own = monitor.register_shrinker("own", last_words, count=lambda: MIB)
-    other = monitor.register_shrinker("later", later, count=lambda: MIB)
-    assert monitor.request(2 * MIB, True).freed == 0
-    assert later.asked == []
-    assert not own.strikes
-    assert monitor.request(MIB, True) == (0, 0)
-
-
-def test_a_grant_may_unregister_the_next_one_before_its_own() -> None:
-    monitor, granted = Monitor([HandSource(256 * MIB)]), []
-    first = monitor.register_shrinker(
-        "first", lambda t, h: 0, grant=lambda n: monitor.unregister_shrinker(second)
-    )
-    second = monitor.register_shrinker("second", lambda t, h: 0, grant=granted.append)
+    handles = [
+        monitor.register_shrinker("x", shrink, count=ask, grant=ask, ledger=ledger)  # type: ignore[arg-type]
+        for _ in range(3)
+    ]
     monitor.tick(1.0)
-    assert granted == []
-    assert not first.strikes
-
-
-def test_callbacks_of_the_shared_monitor_may_register_and_unregister_with_it() -> None:
-    def running() -> int:
-        return sum(t.name == "cacheserver-pressure" for t in threading.enumerate())
-
-    later: list[Registration] = []
-    known, replaced = threading.Event(), threading.Event()
-
-    def grant(allowance: int) -> None:  # the first comes within register_shrinker, from its first tick
-        if not later:
-            later.append(pressure.register_shrinker("second", lambda t, h: 0, grant=ends))
-
-    def ends(allowance: int) -> None:
-        if len(later) == 1 and known.is_set():
-            assert threading.current_thread().name == "cacheserver-pressure"
-            pressure.unregister_shrinker(first)
-            later.append(pressure.register_shrinker("third", lambda t, h: 0))
-            replaced.set()
-
-    first = pressure.register_shrinker("first", lambda t, h: 0, grant=grant)
-    known.set()
-    assert replaced.wait(5)
-    assert running() == 1
-    for handle in later:
-        pressure.unregister_shrinker(handle)
-    assert running() == 0
-
-
-def test_the_shared_monitor_survives_being_stopped_from_its_own_thread() -> None:
-    known, ended = threading.Event(), threading.Event()
-
-    def grant(allowance: int) -> None:
-        if known.is_set() and not ended.is_set():
-            assert threading.current_thread().name == "cacheserver-pressure"
-            pressure.unregister_shrinker(only)
-            ended.set()
-
-    only = pressure.register_shrinker("only", lambda t, h: 0, grant=grant)
-    known.set()
-    assert ended.wait(5)
-    again = pressure.register_shrinker("again", lambda t, h: 0)
-    pressure.unregister_shrinker(again)
-    for thread in threading.enumerate():
-        if thread.name == "cacheserver-pressure":
-            thread.join(5)
-            assert not thread.is_alive()
+    assert calls > 12
+    assert not any(handle.strikes for handle in handles)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from cacheserver.pressure import SHRINK_STOP, Context
 from cacheserver.pressure.registration import Registration
 from cacheserver.pressure.sharing import ShrinkerSet, split
+from tests.unit.pressure.conftest import SOFT
 
 KIB, MIB = 1 << 10, 1 << 20
-SOFT = Context()
 
 
 class Pile:
@@ -74,7 +74,7 @@ def ask_all(members: list[tuple[int, float]], target: int, hard: bool) -> list[i
     for i, (size, cost) in enumerate(members):
         register(i, size, cost)
     there = sum(size for size, _ in members)
-    assert shrinkers.ask(target, hard) == (min(target, there), min(target, there))
+    assert shrinkers.ask(target, Context(hard=hard)) == (min(target, there), min(target, there))
     return asked
 
 
@@ -120,7 +120,7 @@ def test_what_is_deferred_is_never_above_twice_what_is_there(turns: list[tuple[i
     shrinkers, (handle, _) = registered(stopping, other)
     for target, stops, there in turns:
         stopping.stops, stopping.there, before = stops, there, stopping.scanned
-        shrinkers.ask(target, False)
+        shrinkers.ask(target, SOFT)
         assert handle.owes(there * KIB, SOFT) <= 2 * there * KIB
         assert stopping.scanned - before <= min(2 * there, -(-target // KIB) + stopping.batch)
 
@@ -131,7 +131,7 @@ def test_small_requests_come_together_to_batches_and_nothing_is_asked_twice(targ
     pile = Pile(100_000)
     shrinkers, _ = registered(pile)
     for target in targets:
-        shrinkers.ask(target, False)
+        shrinkers.ask(target, SOFT)
     assert 0 <= sum(targets) - pile.scanned * KIB < pile.batch * KIB
 
 
@@ -147,7 +147,7 @@ def test_one_that_is_always_asked_little_gets_its_turn(others: list[int], object
     whole = sum(others) + little.there
     target = -(-objects * KIB * whole // little.there)  # its part of it is `objects`
     for _ in range(2 * -(-batch // objects) + 10):
-        shrinkers.ask(target, False)
+        shrinkers.ask(target, SOFT)
     assert little.scanned >= batch
 
 
@@ -169,5 +169,5 @@ def test_one_that_always_gives_too_much_is_not_the_only_one_to_give(
     register(large, 32 * MIB)  # memory-hog's
     register(-small, 1)
     for _ in range(2 * (large // small) + 4):
-        shrinkers.ask(MIB, hard)
+        shrinkers.ask(MIB, Context(hard=hard))
     assert given[-small] > 0

@@ -12,7 +12,7 @@ import pytest
 from cacheserver.pressure.cgroup import CgroupSource
 from cacheserver.pressure.host import MeminfoSource, PsutilSource
 from cacheserver.pressure.mounts import groups
-from cacheserver.pressure.source import Probe, detect
+from cacheserver.pressure.source import Probe, Reading, detect
 
 Tree = Callable[[str], Path]
 MIB = 1 << 20
@@ -307,8 +307,10 @@ def test_the_host_is_bounded_by_what_is_available(tree: Tree, caplog: pytest.Log
     quick = source.quick(reading)
     assert quick is not None
     assert quick.limit - quick.usage == 200 << 10
+    (last,) = source.read(1.5)
     (root / "proc/meminfo").write_text("")
-    assert list(source.read(2.0)) == list(source.read(3.0)) == []
+    assert list(source.read(2.0)) == list(source.read(3.0)) == [last._replace(stale=True)]
+    assert source.quick(last) is None
     assert len(caplog.records) == 1
 
 
@@ -325,7 +327,7 @@ def test_without_proc_psutil_is_asked_and_may_fail(tmp_path: Path, caplog: pytes
     source = PsutilSource(types.SimpleNamespace(virtual_memory=virtual_memory))
     assert [(reading.limit, reading.usage) for reading in source.read(1.0)] == [(1000, 600)]
     broken = True
-    assert source.read(2.0) == source.read(3.0) == []
+    assert list(source.read(2.0)) == list(source.read(3.0)) == [Reading("host", 1000, 600, stale=True)]
     assert len(caplog.records) == 1
 
 

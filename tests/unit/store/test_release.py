@@ -45,6 +45,15 @@ def test_hard_shrink_returns_what_it_says_at_once(size: int) -> None:
         assert fell >= 0.95 * freed
 
 
+def test_a_hard_shrink_of_much_evicts_no_more_of_large_items_than_it_needs() -> None:
+    store, size = Store(shards=2, max_item=4 * MIB), 4 * MIB - 200
+    for number in range(26):
+        assert store.put("set", b"%d" % number, b"v" * size) == "STORED"
+    freed = store.shrink(26 * MIB, True)
+    assert 26 * MIB <= freed <= 30 * MIB
+    assert sum(store.get(b"%d" % number) is not None for number in range(26)) >= 26 - 8
+
+
 @pytest.mark.resident
 def test_soft_shrink_defers_and_pays_in_slices() -> None:
     store = Store()
