@@ -45,8 +45,10 @@ class Outcome(NamedTuple):
     def figure(self, name: str) -> float | None:
         """A figure by the name that conditions use (see slo); None where it was not measured."""
         result, total = self.result, self.result.total
-        if name.startswith("service."):
-            return _latency(result.service, name.removeprefix("service."))
+        kind, _, share = name.partition(".")
+        if kind in ("service", "get", "set"):
+            of = {"service": result.service, "get": result.gets, "set": result.sets}[kind]
+            return _latency(of, share)
         if name == "hit":
             return total.hits / total.gets if total.gets else None
         if name == "rate":

@@ -113,6 +113,14 @@ class Histogram:
             found[index] = found.get(index, 0) + count
         self._hold(found)
 
+    def less(self, part: Histogram) -> Histogram:
+        """What is counted here and not in `part`. ValueError where `part` is none of it."""
+        counts = dict(part.pairs())
+        rest = Histogram((index, count - counts.pop(index, 0)) for index, count in self.pairs())
+        if counts:
+            raise ValueError("a part counts what the whole does not")
+        return rest
+
     def total(self) -> int:
         return sum(self._numbers)
 
@@ -166,6 +174,7 @@ class Second(NamedTuple):
     counters: Counters
     latency: Histogram  # open loop: from the intended time of sending; closed loop: from the sending
     service: Histogram  # from the sending
+    sets: Histogram  # the part of the latency that is that of sets
     backlog: int  # open loop: requests that were due and not yet sent
     warmup: bool
 
@@ -181,9 +190,15 @@ class Result(NamedTuple):
     total: Counters
     latency: Histogram
     service: Histogram
+    sets: Histogram  # the part of the latency that is that of sets
     elapsed: float  # seconds after the warm-up
     complete: bool
     problem: str  # one line, "" where there is none
+
+    @property
+    def gets(self) -> Histogram:
+        """The part of the latency that is that of gets."""
+        return self.latency.less(self.sets)
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -201,12 +216,14 @@ def to_json(result: Result) -> dict[str, Any]:
         "total": result.total._asdict(),
         "latency": _sparse(result.latency),
         "service": _sparse(result.service),
+        "sets": _sparse(result.sets),
         "seconds": [
             {
                 "at": second.at,
                 "counters": second.counters._asdict(),
                 "latency": _sparse(second.latency),
                 "service": _sparse(second.service),
+                "sets": _sparse(second.sets),
                 "backlog": second.backlog,
                 "warmup": second.warmup,
             }
@@ -218,7 +235,7 @@ def to_json(result: Result) -> dict[str, Any]:
 def from_json(found: Mapping[str, Any]) -> Result:
     """Take a result from what to_json() gave. Raises ValueError, in one line, where it is something else."""
     try:
-        return Result(
+        result = Result(
             workload=typed(Workload, Workload(), found["workload"]),  # its files may be gone
             load=Load.parse(found["load"]),
             address=str(found["address"]),
@@ -229,6 +246,7 @@ def from_json(found: Mapping[str, Any]) -> Result:
                     _counters(each["counters"]),
                     _dense(each["latency"]),
                     _dense(each["service"]),
+                    _dense(each["sets"]),
                     number(each["backlog"]),
                     bool(each["warmup"]),
                 )
@@ -237,12 +255,15 @@ def from_json(found: Mapping[str, Any]) -> Result:
             total=_counters(found["total"]),
             latency=_dense(found["latency"]),
             service=_dense(found["service"]),
+            sets=_dense(found["sets"]),
             elapsed=number(found["elapsed"]),
             complete=bool(found["complete"]),
             problem=str(found["problem"]),
         )
+        result.latency.less(result.sets)  # raises where the sets are no part of the latency
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"this is not a result of a load test: {error!r}") from None
+    return result
 
 
 def number(value: Any) -> Any:
@@ -280,12 +301,13 @@ def _summary(result: Result) -> dict[str, Any]:
             "Total duration": int(result.elapsed * 1000),
             "Time unit": "MILLISECONDS",
         },
-        "Sets": {"Count": total.sets, "Ops/sec": total.sets / elapsed},
+        "Sets": {"Count": total.sets, "Ops/sec": total.sets / elapsed, **_latencies(result.sets)},
         "Gets": {
             "Count": requests,
             "Ops/sec": requests / elapsed,
             "Hits/sec": total.hits / elapsed,
             "Misses/sec": total.misses / elapsed,
+            **_latencies(result.gets),
         },
         "Totals": {
             "Count": total.requests,

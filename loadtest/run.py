@@ -266,7 +266,7 @@ class _Report:
         self._ends: list[End] = []
         self._seconds: list[Second] = []
         self._total = Counters()
-        self._latency, self._service = Histogram(), Histogram()
+        self._latency, self._service, self._sets = Histogram(), Histogram(), Histogram()
 
     def take(self, message: Part | End | None) -> list[Second]:
         """Count a part or an end; returns the seconds that are complete by it."""
@@ -294,18 +294,21 @@ class _Report:
         """Put the next second together."""
         parts = self._waiting.pop(len(self._seconds), [])
         _, warmup = next(self._edges)
-        counters, latency, service = Counters(), Histogram(), Histogram()
+        counters, latency, service, sets = Counters(), Histogram(), Histogram(), Histogram()
         for part in parts:
             counters = counters.plus(Counters(*part.counts))
             latency.add(Histogram.packed(*part.latency))
             service.add(Histogram.packed(*part.service))
+            sets.add(Histogram.packed(*part.sets))
         at = max((part.at for part in parts), default=0.0)
-        second = Second(at, counters, latency, service, sum(part.backlog for part in parts), warmup)
+        backlog = sum(part.backlog for part in parts)
+        second = Second(at, counters, latency, service, sets, backlog, warmup)
         self._seconds.append(second)
         if not warmup:
             self._total = self._total.plus(counters)
             self._latency.add(latency)
             self._service.add(service)
+            self._sets.add(sets)
         return second
 
     def result(self, address: str, started: float, problem: str) -> Result:
@@ -323,6 +326,7 @@ class _Report:
             self._total,
             self._latency,
             self._service,
+            self._sets,
             end - begun,
             complete,
             problem,

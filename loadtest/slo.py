@@ -2,10 +2,11 @@
 
 Knows: the words of a clause, the figures it is judged by. Must not know: how they were measured. Pure.
 
-Figures: p50, p99, p99.9, ..., max and mean are the latency, with "service." before it that from the actual
-send (us, ms, s); hit is hits of gets, 0 to 1; rate is requests a second; requests, errors, wrong, refused and
-reconnects are counts, kills those of processes in the server's cgroup, by the kernel; growth is that of the
-server's memory that is not cache, bytes an hour (K, M, G).
+Figures: p50, p99, p99.9, ..., max and mean are the latency (us, ms, s), with "get." or "set." before it that
+of gets or sets alone, with "service." that from the actual send; hit is hits of gets, 0 to 1; rate is
+requests a second; requests, errors, wrong, refused and reconnects are counts, kills those of processes in the
+server's cgroup, by the kernel; growth is that of the server's memory that is not cache, bytes an hour (K, M,
+G).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
 }
 _CLAUSE = re.compile(r"\s*([a-z0-9.]+)\s*(<=|>=|<|>|=)\s*(\S+)\s*")
-_LATENCY = re.compile(r"(?:service\.)?(?:p(\d{1,2}(?:\.\d+)?|100)|max|mean)")
+_LATENCY = re.compile(r"(?:(?:service|get|set)\.)?(?:p(\d{1,2}(?:\.\d+)?|100)|max|mean)")
 
 MET, NOT_MET, NOT_MEASURED = 0, 1, 2
 
@@ -93,7 +94,8 @@ def _bound(figure: str, text: str) -> float:
     if figure in BYTES:
         return float(size_of(text))
     if figure not in COUNTS + SHARES + RATES:
-        known = ", ".join(("p99 (any percentile)", "max", "mean", *SHARES, *RATES, *COUNTS, *BYTES))
+        latency = "p99 (any percentile; get.p99, set.p99, service.p99)"
+        known = ", ".join((latency, "max", "mean", *SHARES, *RATES, *COUNTS, *BYTES))
         raise ValueError(f"{figure!r} is no figure: known are {known}")
     share = text.endswith("%") and figure in SHARES
     try:

@@ -52,6 +52,7 @@ class Part(NamedTuple):
     counts: tuple[int, ...]
     latency: tuple[bytes, bytes]
     service: tuple[bytes, bytes]
+    sets: tuple[bytes, bytes]
     backlog: int
 
 

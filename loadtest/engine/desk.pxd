@@ -82,6 +82,7 @@ cdef struct Desk:
     Tally tally
     Hist *latency               # open loop only: in a closed one it is the service
     Hist *service
+    Hist *sets                  # the part of the latency that is that of sets, fills left out
     Key *missed                 # to be filled, as far as the bytes of one read go
     uint32_t nmissed
     uint32_t missed_room

@@ -17,9 +17,10 @@ cdef int desk_init(Desk *d) except -1:
     """Make what a zeroed desk owns beside its content. MemoryError where there is no memory."""
     d.latency = <Hist *>calloc(1, sizeof(Hist))
     d.service = <Hist *>calloc(1, sizeof(Hist))
+    d.sets = <Hist *>calloc(1, sizeof(Hist))
     d.out = <uint8_t *>malloc(OUT_FIRST)
     d.out_room = OUT_FIRST
-    if d.latency == NULL or d.service == NULL or d.out == NULL:
+    if d.latency == NULL or d.service == NULL or d.sets == NULL or d.out == NULL:
         raise MemoryError
     return 0
 
@@ -27,9 +28,10 @@ cdef int desk_init(Desk *d) except -1:
 cdef void desk_free(Desk *d) noexcept:
     free(d.latency)
     free(d.service)
+    free(d.sets)
     free(d.out)
     free(d.missed)
-    d.latency = d.service = NULL
+    d.latency = d.service = d.sets = NULL
     d.out = NULL
     d.missed = NULL
 

@@ -179,8 +179,11 @@ cdef class Generator:
             self.loop.source.sizes = <const int64_t *>&bytes_of[0]
         self.loop.source.count = len(numbers)
 
-    def take(self) -> tuple[tuple[int, ...], tuple[bytes, bytes], tuple[bytes, bytes], int]:
-        """What came since the last call: results.Counters' numbers, latency, service, and the backlog now."""
+    def take(
+        self,
+    ) -> tuple[tuple[int, ...], tuple[bytes, bytes], tuple[bytes, bytes], tuple[bytes, bytes], int]:
+        """What came since the last call: results.Counters' numbers, latency, service, the latency of sets, and the
+        backlog now."""
         cdef Loop *l = self.loop
         cdef Tally t = l.desk.tally
         cdef double late = 0.0
@@ -191,7 +194,7 @@ cdef class Generator:
         latency = hist_take(l.desk.latency) if l.desk.open_loop else service
         if l.desk.open_loop and l.begun and not l.source.ended:
             late = (<double>(clock_ns() - l.start) - l.due) / l.interval
-        return counts, latency, service, int(late + 1) if late > 0 else 0
+        return counts, latency, service, hist_take(l.desk.sets), int(late + 1) if late > 0 else 0
 
     def trouble(self) -> str:
         """What has ended the load, in a few words; "" where nothing has."""

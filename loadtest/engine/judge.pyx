@@ -38,6 +38,8 @@ cdef inline void finish(Desk *d, Talk *t, int64_t now) noexcept nogil:
         hist_add(d.service, now - a.sent)
         if d.open_loop:
             hist_add(d.latency, now - a.due)
+        if a.verb == SET:
+            hist_add(d.sets, now - (a.due if d.open_loop else a.sent))
     t.keys_head += a.keys
     t.keys_count -= a.keys
     t.asked_head += 1

@@ -110,7 +110,7 @@ def took(port: int, workload: Workload, load: Load) -> Took:
     before, begun = resource.getrusage(resource.RUSAGE_SELF), time.monotonic_ns()
     outcome = made.run(begun + int(load.seconds * 1e9))
     after, ended = resource.getrusage(resource.RUSAGE_SELF), time.monotonic_ns()
-    counts, latency, service, _ = made.take()
+    counts, latency, service, _, _ = made.take()
     if outcome != "time" or counts[0] == 0:
         raise LoadError(made.trouble() or "no request was answered")
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime

@@ -32,7 +32,9 @@ def second(at: float, hits: int = 900, middle: int = 100, warmup: bool = False, 
         requests=RATE, gets=RATE, hits=hits, misses=RATE - hits, stored=RATE - hits, fills=RATE - hits,
         bytes_in=RATE * 1000, bytes_out=RATE * 30,
     )  # fmt: skip
-    return Second(at, counters, histogram(middle), histogram(max(1, middle // 2)), backlog, warmup)
+    return Second(
+        at, counters, histogram(middle), histogram(max(1, middle // 2)), Histogram(), backlog, warmup
+    )
 
 
 def result(
@@ -57,7 +59,18 @@ def result(
     workload = Workload(get_share=1.0, fill=True)
     elapsed = float(seconds - warmup)
     return Result(
-        workload, load, address, started, made, total, latency, service, elapsed, not problem, problem
+        workload,
+        load,
+        address,
+        started,
+        made,
+        total,
+        latency,
+        service,
+        Histogram(),
+        elapsed,
+        not problem,
+        problem,
     )
 
 

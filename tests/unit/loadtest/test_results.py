@@ -78,10 +78,11 @@ def test_histograms_add_up() -> None:
 def test_a_result_goes_through_json_and_back() -> None:
     counters = Counters(requests=10, gets=9, hits=6, misses=3, sets=1, stored=1, bytes_in=5000)
     latency = recorded([100, 200, 300])
-    second = Second(3.0, counters, latency, latency, 3, False)  # after a second of warm-up
+    sets = recorded([300])
+    second = Second(3.0, counters, latency, latency, sets, 3, False)  # after a second of warm-up
     load = Load(rate=5.0, steps=((1.0, 7.0),))
     result = Result(
-        Workload(verify=True), load, "h:1", 1e9, (second,), counters, latency, latency, 2.0, False, "x"
+        Workload(verify=True), load, "h:1", 1e9, (second,), counters, latency, latency, sets, 2.0, False, "x"
     )
     text = json.loads(json.dumps(to_json(result)))
     assert from_json(text) == result
@@ -92,7 +93,15 @@ def test_a_result_goes_through_json_and_back() -> None:
     assert (runtime["Start time"], runtime["Total duration"]) == (1_000_000_001_000, 2000)
     assert (totals["Hits/sec"], totals["Misses/sec"]) == (3.0, 1.5)
     assert totals["Percentile Latencies"]["p50.00"] == pytest.approx(0.2)
-    assert text["ALL STATS"]["Gets"]["Count"] == 9
+    gets, sets_ = text["ALL STATS"]["Gets"], text["ALL STATS"]["Sets"]
+    assert (gets["Count"], sets_["Count"]) == (9, 1)
+    assert (gets["Max Latency"], sets_["Min Latency"]) == (pytest.approx(0.2), pytest.approx(0.3))
+    text["sets"] = [[99999, 1]]
+    with pytest.raises(ValueError, match="not a result"):
+        from_json(text)
+    text["sets"] = [[400, 1]]  # not in the latency
+    with pytest.raises(ValueError, match="not a result"):
+        from_json(text)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"workload": 5}', "[]"])

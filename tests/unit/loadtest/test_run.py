@@ -71,7 +71,23 @@ def test_read_through_sets_what_is_missing_after_the_back_end_has_answered() -> 
     assert total.misses == 10  # each key once
     assert total.fills == total.stored == 10
     assert total.hits > 0
-    assert total.sets == 0
+    assert total.sets == result.sets.total() == 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 40.0])
+def test_gets_and_sets_have_latencies_of_their_own(rate: float) -> None:
+    def twist(line: bytes, reply: bytes) -> bytes:
+        time.sleep(0.05 if reply == b"STORED\r\n" else 0.0)
+        return reply
+
+    workload = SMALL._replace(get_share=0.8)
+    with FakeServer(twist) as server:
+        result = run(server.address, workload, Load(connections=1, warmup=0.5, seconds=2.0, rate=rate))
+    total = result.total
+    assert (result.sets.total(), result.gets.total()) == (total.sets, total.gets)
+    assert result.sets.total() == sum(second.sets.total() for second in result.seconds[1:]) > 0
+    assert result.sets.min() >= 49_900  # to 3 digits
+    assert result.gets.min() < 25_000 < 50_000 <= result.latency.max()
 
 
 def test_a_server_that_dies_leaves_what_was_measured() -> None:
@@ -166,7 +182,7 @@ def test_one_connection_that_is_never_answered_shows_while_the_others_go_on() ->
 )
 def test_silence_is_what_should_have_been_answered(load: Load, backend: float, lasted: float) -> None:
     asked = [
-        Second(float(at), Counters(requests=at < 3), Histogram(), Histogram(), 0, False)
+        Second(float(at), Counters(requests=at < 3), Histogram(), Histogram(), Histogram(), 0, False)
         for at in (1, 2, 3, 4)
     ]
     assert silence(asked, SMALL._replace(backend_ms=backend), load) == lasted
