@@ -103,6 +103,8 @@ class Server:
             try:
                 with Wire(address, timeout=1.0) as wire:
                     if wire.ask(b"version\r\n").startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated")):
+                        wire.half_close()
+                        wire.read_to_end()  # the server counts it as a connection until here
                         return
             except (OSError, EOFError):
                 pass

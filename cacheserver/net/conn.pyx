@@ -193,6 +193,7 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     c.pieces = NULL
     c.pieces_cap = 0
     conn_side(r, c)
+    net_atomic_add(&r.open, -1)      # before the client sees the end: from there on it may count on a place
     # Explicitly: a forked child that still has the fd would keep its events, and this address, in the set.
     epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
     if c.flags & PARKED:
@@ -210,7 +211,6 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     last = r.table[r.count]
     last.slot = c.slot
     r.table[c.slot] = last
-    net_atomic_add(&r.open, -1)
     c.flags |= DEAD
     if not c.flags & (LISTED | PARKED):
         c.next = r.dead

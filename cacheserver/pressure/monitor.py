@@ -43,6 +43,8 @@ from cacheserver.pressure.tally import Request, ShrinkerStatus, Status, Tally
 from cacheserver.pressure.turn import Deposed, Hang, Turns
 
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
+LOOKS = 3  # in one tick at most, until all of a look is of one moment
+LOOK_SHARE = 1 / 16  # of the reserve: what the shrinkers may grow or free by in one look
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 BOOKS_SECONDS = 1.0  # how often what has happened is summed up
 COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
@@ -269,8 +271,7 @@ class Monitor:
     def _full(self, now: float) -> Decision:
         """Read everything and judge."""
         self._rest()
-        readings = self._bounds.read(now)
-        self._ledger = self._shrinkers.ledger()
+        now, readings = self._look(now)
         decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
         if recorder := self.recorder:
             recorder.look(now, readings, self._ledger, self._stalled, decision)
@@ -279,6 +280,23 @@ class Monitor:
         self._full_at, self._full_every = now, full_interval(decision, readings, self._ledger)
         self._binding = next((one for one in readings if one.name == decision.binding), None)
         return decision
+
+    def _look(self, now: float) -> tuple[float, list[Reading]]:
+        """Read every bound, and the ledger of the same moment; return when that was, too.
+
+        A thread that loses its processor between the two takes what a shrinker has grown by meanwhile for
+        free memory, and a moment later for a jump of others.
+        """
+        readings: list[Reading] = []
+        for again in range(LOOKS):
+            if again:
+                now = max(now, self._clock())
+            before = self._shrinkers.ledger()
+            readings = self._bounds.read(now)
+            self._ledger = self._shrinkers.ledger()
+            if abs(self._ledger.own - before.own) <= self._decision.reserve * LOOK_SHARE:
+                break
+        return now, readings
 
     def _shrink_hard(self, decision: Decision) -> Decision:
         """Ask and look again until the deficit is gone or nothing more comes."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 import cacheserver.pressure as pressure
 from cacheserver.pressure import Level, Monitor
 from cacheserver.pressure.policy import prior, reserve
+from cacheserver.pressure.source import Reading
 from tests.unit.pressure.conftest import Bench, HandSource
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -125,6 +126,31 @@ def test_a_standing_allowance_is_watched_cheaply_and_given_anew_once_it_is_spent
     before = b.granted
     b.step(0.005, grow=False)
     assert b.granted < before
+
+
+def test_growth_while_a_look_is_interrupted_is_neither_free_memory_nor_a_jump_of_others(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(4 * GIB, 100 * MIB)
+    b.step(1.0, grow=False)
+    before = b.monitor.status()
+    read = b.source.read
+
+    def interrupted(now: float) -> Sequence[Reading]:
+        found = read(now)
+        monkeypatch.setattr(b.source, "read", read)
+        b.now += 0.3
+        b.source.own += b.granted // MIB * MIB
+        b.granted %= MIB
+        return found
+
+    monkeypatch.setattr(b.source, "read", interrupted)
+    b.monitor.tick(b.now + 5.0)
+    assert b.source.own > 200 * MIB
+    assert b.monitor.status().headroom == b.headroom
+    b.now += 5.0
+    b.step(0.01, grow=False)
+    assert b.monitor.status().reserve <= before.reserve
 
 
 def test_a_broken_source_leaves_the_others_in_force(bench: Make, caplog: pytest.LogCaptureFixture) -> None:
