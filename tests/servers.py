@@ -103,8 +103,7 @@ class Server:
             try:
                 with Wire(address, timeout=1.0) as wire:
                     if wire.ask(b"version\r\n").startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated")):
-                        wire.half_close()
-                        wire.read_to_end()  # the server counts it as a connection until here
+                        wire.leave()
                         return
             except (OSError, EOFError):
                 pass
@@ -128,7 +127,9 @@ class Server:
 
     def stats(self, argument: bytes = b"") -> dict[str, str]:
         with self.connect() as wire:
-            return wire.stats(argument)
+            found = wire.stats(argument)
+            wire.leave()
+            return found
 
     def rss(self) -> int:
         """Resident bytes of the process, as the kernel counts them."""

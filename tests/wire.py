@@ -50,6 +50,11 @@ class Wire:
         """Say that nothing more will be sent; replies can still be read."""
         self.socket.shutdown(socket.SHUT_WR)
 
+    def leave(self) -> None:
+        """Hang up, and wait until the server has, too: until then it counts the connection."""
+        self.half_close()
+        self.read_to_end()
+
     def read(self) -> bool:
         """Take in whatever arrives next; False when the server has closed the connection."""
         try:
