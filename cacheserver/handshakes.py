@@ -300,9 +300,9 @@ class Handshakes:
         if each.secure is not None:
             self._give()
         self._failed += 1
+        self._settled()  # before the client sees the end: from there on it may count on a place
         with contextlib.suppress(OSError):
             (each.secure or each.sock).close()
-        self._settled()
 
     def _close_all(self) -> None:
         while self._open:

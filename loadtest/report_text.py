@@ -78,7 +78,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         *(figure(name, f"latency {name}", latency_text) for name in LATENCIES),
     ]
     if any(outcome.result.sets.total() and outcome.result.gets.total() for outcome in outcomes):
-        found += [figure(f"{name}.p99", f"{name} p99", latency_text) for name in ("get", "set")]
+        found += [figure(f"{name}.p99", f"latency p99, {name}s", latency_text) for name in ("get", "set")]
     if any(outcome.open_loop for outcome in outcomes):
         found += [
             figure(f"service.{name}", f"service {name}", latency_text) for name in ("p50", "p99", "p99.9")

@@ -174,7 +174,6 @@ class Second(NamedTuple):
     counters: Counters
     latency: Histogram  # open loop: from the intended time of sending; closed loop: from the sending
     service: Histogram  # from the sending
-    sets: Histogram  # the part of the latency that is that of sets
     backlog: int  # open loop: requests that were due and not yet sent
     warmup: bool
 
@@ -223,7 +222,6 @@ def to_json(result: Result) -> dict[str, Any]:
                 "counters": second.counters._asdict(),
                 "latency": _sparse(second.latency),
                 "service": _sparse(second.service),
-                "sets": _sparse(second.sets),
                 "backlog": second.backlog,
                 "warmup": second.warmup,
             }
@@ -246,7 +244,6 @@ def from_json(found: Mapping[str, Any]) -> Result:
                     _counters(each["counters"]),
                     _dense(each["latency"]),
                     _dense(each["service"]),
-                    _dense(each["sets"]),
                     number(each["backlog"]),
                     bool(each["warmup"]),
                 )

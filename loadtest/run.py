@@ -294,21 +294,20 @@ class _Report:
         """Put the next second together."""
         parts = self._waiting.pop(len(self._seconds), [])
         _, warmup = next(self._edges)
-        counters, latency, service, sets = Counters(), Histogram(), Histogram(), Histogram()
+        counters, latency, service = Counters(), Histogram(), Histogram()
         for part in parts:
             counters = counters.plus(Counters(*part.counts))
             latency.add(Histogram.packed(*part.latency))
             service.add(Histogram.packed(*part.service))
-            sets.add(Histogram.packed(*part.sets))
+            if not warmup:
+                self._sets.add(Histogram.packed(*part.sets))
         at = max((part.at for part in parts), default=0.0)
-        backlog = sum(part.backlog for part in parts)
-        second = Second(at, counters, latency, service, sets, backlog, warmup)
+        second = Second(at, counters, latency, service, sum(part.backlog for part in parts), warmup)
         self._seconds.append(second)
         if not warmup:
             self._total = self._total.plus(counters)
             self._latency.add(latency)
             self._service.add(service)
-            self._sets.add(sets)
         return second
 
     def result(self, address: str, started: float, problem: str) -> Result:

@@ -1,7 +1,8 @@
 """What a flood of handshakes costs plain clients: p99 beside 200 idle TLS neighbours, and 200 that flood.
 
-Run as `python -m tests.handshake_flood [seconds]`, where nothing else runs; needs openssl, starts the servers
-itself. It prints both p99s and their ratio, and ends with status 1 where the flood more than doubles the p99.
+Run as `python -m tests.handshake_flood [seconds]` (50; 35 at least), where nothing else runs; needs openssl,
+starts the servers itself. It prints both p99s and their ratio, and ends with status 1 where the flood more
+than doubles the p99.
 
 Each p99 is the median of many short windows, in rounds that alternate: what else a shared machine does comes
 in bursts of seconds, which are in some windows; the flood is in all of them.

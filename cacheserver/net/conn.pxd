@@ -134,6 +134,7 @@ cdef struct ReactorC:
     long long tls_open       # TLS connections of the table
 
 cdef bint conn_open(ReactorC *r, Arrival a) noexcept nogil
+cdef void conn_part(Conn *c) noexcept nogil
 cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil
 cdef void conn_reap(ReactorC *r) noexcept nogil
 cdef void conn_side(ReactorC *r, Conn *c) noexcept nogil

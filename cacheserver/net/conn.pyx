@@ -13,11 +13,11 @@ from cacheserver.engine cimport (
 )
 from cacheserver.net.budget cimport budget_exceeded
 from cacheserver.net.linux cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SHUT_RDWR, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    close, epoll_ctl, net_atomic_add, setsockopt, shutdown,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SHUT_RDWR, SHUT_WR, TCP_NODELAY,
+    TCP_NOTSENT_LOWAT, close, epoll_ctl, net_atomic_add, setsockopt, shutdown,
 )
 from cacheserver.net.peer cimport PEER_TEXT, peer_of, peer_text
-from cacheserver.net.transport cimport RECORD_MAX, tls_bytes, tls_close
+from cacheserver.net.transport cimport RECORD_MAX, tls_bye, tls_bytes, tls_close
 
 cdef enum:
     NOTSENT_LOWAT = 131072   # bytes the kernel takes beyond what the peer's window allows
@@ -176,6 +176,13 @@ cdef bint conn_open(ReactorC *r, Arrival a) noexcept nogil:
     return True
 
 
+cdef void conn_part(Conn *c) noexcept nogil:
+    """Tell the client that nothing more will be sent. Closing alone does not where a forked child has the socket, too."""
+    if c.tls != NULL:
+        tls_bye(c.tls)
+    shutdown(c.fd, SHUT_WR)
+
+
 cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     """Close the socket and give back all that the connection holds. The struct itself waits for
     conn_reap()."""
@@ -193,11 +200,13 @@ cdef void conn_destroy(ReactorC *r, Conn *c) noexcept nogil:
     c.pieces = NULL
     c.pieces_cap = 0
     conn_side(r, c)
-    net_atomic_add(&r.open, -1)      # before the client sees the end: from there on it may count on a place
     # Explicitly: a forked child that still has the fd would keep its events, and this address, in the set.
     epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, c.fd, &event)
+    net_atomic_add(&r.open, -1)      # before the client sees the end: from there on it may count on a place
     if c.flags & PARKED:
         shutdown(c.fd, SHUT_RDWR)    # its job has the socket open, too
+    else:
+        conn_part(c)
     if c.tls != NULL:
         charge(r, SECURE, -<long long>c.tls.charged)
         r.tls_open -= 1

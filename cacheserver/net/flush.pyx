@@ -13,14 +13,14 @@ from libc.string cimport memcpy, memset
 from cacheserver.engine cimport Span, engine_unpin, output_free, output_reset
 from cacheserver.net.conn cimport (
     CLOSING, COMMAND, DEAD, HELD, HELD_MAX, IOV_COUNT, LINGER, QUEUE_MAX, RESUME, UNREAD, UNSENT,
-    Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_secure, conn_watch, line_put,
+    Conn, Piece, Queued, ReactorC, budget_enforce, carry_drop, conn_destroy, conn_part, conn_secure, conn_watch, line_put,
     conn_side, piece_done, piece_hold, piece_pin, piece_shrink,
 )
 from cacheserver.net.linux cimport (
-    EPOLLIN, EPOLLOUT, FIONREAD, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR,
-    ioctl, msghdr, net_atomic_get, send, sendmsg, shutdown, ssize_t,
+    EPOLLIN, EPOLLOUT, FIONREAD, MSG_DONTWAIT, MSG_NOSIGNAL,
+    ioctl, msghdr, net_atomic_get, send, sendmsg, ssize_t,
 )
-from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, tls_bye, tls_send, tls_unsent
+from cacheserver.net.transport cimport RECORD_MAX, TLS_AGAIN, tls_send, tls_unsent
 
 cdef enum:
     FLUSH_TEXT = 1048576     # bytes of reply text that end a batch early
@@ -362,13 +362,11 @@ cdef void finish(ReactorC *r, Conn *c) noexcept nogil:
     end it.
     """
     cdef int unread = 0
-    if c.tls != NULL:
-        tls_bye(c.tls)
     ioctl(c.fd, FIONREAD, &unread)
-    shutdown(c.fd, SHUT_WR)
     if unread == 0 and not c.flags & UNREAD:
         conn_destroy(r, c)
         return
+    conn_part(c)
     c.flags |= LINGER
     carry_drop(r, c)
     if not conn_watch(r, c, EPOLLIN):

@@ -32,9 +32,7 @@ def second(at: float, hits: int = 900, middle: int = 100, warmup: bool = False, 
         requests=RATE, gets=RATE, hits=hits, misses=RATE - hits, stored=RATE - hits, fills=RATE - hits,
         bytes_in=RATE * 1000, bytes_out=RATE * 30,
     )  # fmt: skip
-    return Second(
-        at, counters, histogram(middle), histogram(max(1, middle // 2)), Histogram(), backlog, warmup
-    )
+    return Second(at, counters, histogram(middle), histogram(max(1, middle // 2)), backlog, warmup)
 
 
 def result(

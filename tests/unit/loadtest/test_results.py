@@ -79,7 +79,7 @@ def test_a_result_goes_through_json_and_back() -> None:
     counters = Counters(requests=10, gets=9, hits=6, misses=3, sets=1, stored=1, bytes_in=5000)
     latency = recorded([100, 200, 300])
     sets = recorded([300])
-    second = Second(3.0, counters, latency, latency, sets, 3, False)  # after a second of warm-up
+    second = Second(3.0, counters, latency, latency, 3, False)  # after a second of warm-up
     load = Load(rate=5.0, steps=((1.0, 7.0),))
     result = Result(
         Workload(verify=True), load, "h:1", 1e9, (second,), counters, latency, latency, sets, 2.0, False, "x"

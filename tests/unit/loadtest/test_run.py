@@ -85,7 +85,7 @@ def test_gets_and_sets_have_latencies_of_their_own(rate: float) -> None:
         result = run(server.address, workload, Load(connections=1, warmup=0.5, seconds=2.0, rate=rate))
     total = result.total
     assert (result.sets.total(), result.gets.total()) == (total.sets, total.gets)
-    assert result.sets.total() == sum(second.sets.total() for second in result.seconds[1:]) > 0
+    assert total.sets > 0
     assert result.sets.min() >= 49_900  # to 3 digits
     assert result.gets.min() < 25_000 < 50_000 <= result.latency.max()
 
@@ -182,7 +182,7 @@ def test_one_connection_that_is_never_answered_shows_while_the_others_go_on() ->
 )
 def test_silence_is_what_should_have_been_answered(load: Load, backend: float, lasted: float) -> None:
     asked = [
-        Second(float(at), Counters(requests=at < 3), Histogram(), Histogram(), Histogram(), 0, False)
+        Second(float(at), Counters(requests=at < 3), Histogram(), Histogram(), 0, False)
         for at in (1, 2, 3, 4)
     ]
     assert silence(asked, SMALL._replace(backend_ms=backend), load) == lasted
