@@ -153,6 +153,27 @@ def test_growth_while_a_look_is_interrupted_is_neither_free_memory_nor_a_jump_of
     assert b.monitor.status().reserve <= before.reserve
 
 
+def test_a_cheap_look_that_is_interrupted_is_followed_by_a_proper_one(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(256 * MIB, 27 * MIB)
+    b.fill()
+    b.step(0.005)
+    b.source.full_reads = 0
+    quick = b.source.quick
+
+    def interrupted(last: Reading) -> Reading | None:
+        found = quick(last)
+        b.now += 0.3
+        b.source.own -= 8 * MIB  # an old debt is paid
+        return found
+
+    monkeypatch.setattr(b.source, "quick", interrupted)
+    b.step(0.005, grow=False)
+    assert b.source.full_reads == 1
+    assert b.monitor.status().headroom == b.headroom
+
+
 def test_a_broken_source_leaves_the_others_in_force(bench: Make, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = HandSource(256 * MIB, "good"), HandSource(64 * MIB, "bad")
     bad.broken = True
