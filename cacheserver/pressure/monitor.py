@@ -22,29 +22,18 @@ from cacheserver.pressure.announce import Announcer
 from cacheserver.pressure.bounds import Bounds
 from cacheserver.pressure.context import Context
 from cacheserver.pressure.levels import Levels, OnLevel, Subscription
-from cacheserver.pressure.policy import (
-    GROW_HOLD,
-    UNBOUNDED,
-    Decision,
-    Ledger,
-    Level,
-    State,
-    cache_share,
-    decide,
-)
+from cacheserver.pressure.lookout import Lookout
+from cacheserver.pressure.policy import UNBOUNDED, Decision, Level
 from cacheserver.pressure.record import Recorder
 from cacheserver.pressure.registration import Registration
-from cacheserver.pressure.rest import full_interval, marks_suffice, quiet_window, rested, unchanged
 from cacheserver.pressure.runner import Quiet, Runner
 from cacheserver.pressure.sharing import Outcome, ShrinkerSet
 from cacheserver.pressure.shrinker import ObjectShrinker, RequestMemory, Shrinker
-from cacheserver.pressure.source import Reading, Source, Watch, detect
+from cacheserver.pressure.source import Source, Watch, detect
 from cacheserver.pressure.tally import Request, ShrinkerStatus, Status, Tally
 from cacheserver.pressure.turn import Deposed, Hang, Turns
 
 HARD_ROUNDS = 16  # looks and hard requests in one tick at most
-LOOKS = 3  # in one tick at most, until all of one is of the same moment
-MOMENT = 0.005  # seconds; a look takes some 30 us, and a writer fills 10 MB in 5 ms
 FUTILE_TICK = 0.02  # seconds until the next try when a hard request freed nothing
 BOOKS_SECONDS = 1.0  # how often what has happened is summed up
 COUNT_SECONDS = 10.0  # how often the shrinkers are asked what they could free, for those who look at them
@@ -67,13 +56,8 @@ class Monitor:
         self._turns = Turns()
         self._breaks = 0  # of the turns, as far as the state knows of them
         self._shrinkers = ShrinkerSet(self._turns, clock)
-        self._state = State()
+        self._lookout = Lookout(self._bounds, self._shrinkers.ledger, clock)
         self._decision = UNBOUNDED
-        self._ledger = Ledger()  # as it was at the last full reading
-        self._binding: Reading | None = None
-        self._full_at = -1e9
-        self._full_every = 0.0  # seconds; between, a quiet tick reads the binding bound only
-        self._rested_at = 0.0  # when the last tick found nothing changed; 0.0: that has been told
         self._soft, self._hard = Tally(), Tally()
         self._shrunk_at: float | None = None
         self._levels = Levels(self._turns.call)
@@ -81,7 +65,6 @@ class Monitor:
         self.recorder: Recorder | None = None  # put here, and taken away, by itself
         self._ticks = 0
         self._books_due = self._counted_at = -1e9
-        self._stalled = False
         self._runner = Runner(self, clock)
         self.wake_fd = self._runner.wake_fd  # write 8 bytes, as to an eventfd, for a tick at once
         _monitors.add(self)
@@ -152,10 +135,10 @@ class Monitor:
                 return Outcome(0, 0)
             began = self._clock()
             if hard:
-                self._state = self._state._replace(hold_until=began + GROW_HOLD)
+                self._lookout.hold(began)
                 if may_block:
                     self._shrinkers.grant(0)
-            self._full_at = -1e9  # the next tick measures what this changes, and grants anew
+            self.look_again()  # the next tick measures what this changes, and grants anew
             outcome = self._shrinkers.ask(target, context)
             if outcome.asked:
                 self._book(self._decision._replace(hard=hard), outcome, began)
@@ -205,7 +188,7 @@ class Monitor:
             self._ticks += 1
             self._unlearn()
             last = self._decision
-            decision = seen = self._quiet(now) or self._full(now)
+            decision = seen = self._lookout.quick(now, last) or self._full(now)
             if decision.hard and decision.target > 0:
                 decision = self._shrink_hard(decision)
             if decision.target > 0 and not decision.hard:
@@ -220,83 +203,18 @@ class Monitor:
         return self._decision
 
     def _unlearn(self) -> None:
-        """A ledger stood still while its shrinker hung: what was learnt from it about the others is wrong."""
+        """See Lookout.unlearn, after a shrinker has hung."""
         if self._breaks != self._turns.breaks:
             self._breaks = self._turns.breaks
-            self._state = self._state._replace(tracks={})
-            self._full_at = -1e9
-
-    def _quiet(self, now: float) -> Decision | None:
-        """The cheap tick of a cache at rest: one bound, the binding one, says that nothing is to be done.
-
-        None: look properly. Then the state stays as it was: a reading with old page cache figures teaches
-        nothing.
-        """
-        last = self._decision
-        if self._binding is None or self._stalled or last.hard or now - self._full_at >= self._full_every:
-            return None
-        if not self._shows_in_usage(self._binding):
-            return None
-        began = self._clock()
-        fresh = self._bounds.quick(self._binding, now)
-        if fresh is None:
-            return None
-        ledger = self._shrinkers.ledger()
-        if self._clock() - began > MOMENT or (last.allowance and ledger != self._ledger):
-            return None
-        if unchanged(last, fresh, ledger):
-            self._rested_at = now
-            return last
-        self._rest()
-        decision, state = decide((fresh,), ledger, now, self._state)
-        if decision.target or decision.allowance or decision.hard:
-            return None
-        self._state = state
-        return decision
-
-    def _shows_in_usage(self, reading: Reading) -> bool:
-        """Whether what can happen to the binding bound shows in its usage.
-
-        Page cache may be eaten while usage stands still: where the reserve leans on it, look properly.
-        """
-        last = self._decision
-        spare = max(last.reserve // 4, last.headroom - last.allowance - last.reserve)
-        return not reading.stale and reading.reclaimable <= spare
-
-    def _rest(self) -> None:
-        """Tell the state of the quiet ticks there have been: a sudden rise began after the last of them."""
-        if self._rested_at and self._binding:
-            self._state = rested(self._state, self._binding.name, self._rested_at)
-            self._rested_at = 0.0
+            self._lookout.unlearn()
 
     def _full(self, now: float) -> Decision:
         """Read everything and judge."""
-        self._rest()
-        now, readings = self._look(now)
-        decision, self._state = decide(readings, self._ledger, now, self._state, self._stalled)
+        look = self._lookout.full(now)
         if recorder := self.recorder:
-            recorder.look(now, readings, self._ledger, self._stalled, decision)
-        self._stalled = False
-        self._announcer.look(decision.headroom)
-        self._full_at, self._full_every = now, full_interval(decision, readings, self._ledger)
-        self._binding = next((one for one in readings if one.name == decision.binding), None)
-        return decision
-
-    def _look(self, now: float) -> tuple[float, list[Reading]]:
-        """Read every bound, and the ledger of the same moment; return when that was, too.
-
-        A thread that loses its processor between the two takes what a shrinker has grown by meanwhile for
-        free memory, and a moment later for a jump of others.
-        """
-        for _ in range(LOOKS):
-            began = self._clock()
-            readings = self._bounds.read(now)
-            self._ledger = self._shrinkers.ledger()
-            ended = self._clock()
-            if ended - began <= MOMENT:
-                break
-            now = max(now, ended)
-        return now, readings
+            recorder.look(look.at, look.readings, look.ledger, look.stalled, look.decision)
+        self._announcer.look(look.decision.headroom)
+        return look.decision
 
     def _shrink_hard(self, decision: Decision) -> Decision:
         """Ask and look again until the deficit is gone or nothing more comes."""
@@ -312,7 +230,8 @@ class Monitor:
 
     def _request(self, decision: Decision) -> int:
         began = self._clock()
-        near = self._binding.nodes if self._binding else ()
+        binding = self._lookout.binding
+        near = binding.nodes if binding else ()
         outcome = self._shrinkers.ask(decision.target, Context(hard=decision.hard), near)
         if outcome.asked:
             self._book(decision, outcome, began)
@@ -390,39 +309,17 @@ class Monitor:
         return self._decision
 
     def quiet(self) -> Quiet | None:
-        """What the runner may look at instead of ticking, as `_quiet` would find nothing to do."""
+        """What the runner may look at instead of ticking."""
         with self._turns.take():
-            return self._quiet_until()
-
-    def _quiet_until(self) -> Quiet | None:
-        last = self._decision
-        if self._binding is None or self._stalled or last.hard or self._breaks != self._turns.breaks:
-            return None
-        reading = self._binding
-        gauge = None if reading.stale else self._bounds.gauge(reading, self._clock())
-        if gauge is None:
-            return None
-        if not marks_suffice(last, self._state):
-            gauge = gauge._replace(marked=False)
-        share = 0.0
-        if not self._shows_in_usage(reading):
-            if gauge.stat_fd < 0:
-                return None
-            share, reading = cache_share(reading.stall), reading._replace(reclaimable=0)
-        low, high = quiet_window(last, reading, self._ledger)
-        if low > high:
-            return None
-        return Quiet(gauge, last.limit, low, high, share, self._full_at + self._full_every)
+            return None if self._breaks != self._turns.breaks else self._lookout.quiet(self._decision)
 
     def rested(self, at: float) -> None:
         """All was quiet until `at`."""
-        self._rested_at = at
+        self._lookout.rested(at)
 
     def look_again(self, stalled: bool = False) -> None:
         """Have the next tick read everything; `stalled`: a PSI trigger has fired."""
-        self._full_at = -1e9
-        if stalled:
-            self._stalled = True
+        self._lookout.look_again(stalled)
 
     def watches(self) -> Sequence[Watch]:
         """What the sources have to wait for now."""

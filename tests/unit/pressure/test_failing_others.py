@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.pressure import Monitor, monitor, runner
+from cacheserver.pressure import Monitor, lookout, runner
 from cacheserver.pressure.source import Watch
 from tests.unit.pressure.conftest import HandSource
 from tests.unit.pressure.running import WAIT, FileSource, comes, running
@@ -61,7 +61,7 @@ def test_a_wait_that_always_fails_does_not_keep_the_tick_from_being_made(
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(runner, "glance", refused)
-    monkeypatch.setattr(monitor, "full_interval", lambda *whatever: 1000.0)
+    monkeypatch.setattr(lookout, "full_interval", lambda *whatever: 1000.0)
     source, asked = FileSource(256 * MIB, tmp_path), threading.Event()
     source.take(238 * MIB)
     watching = Monitor([source])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheserver.pressure import Decision, Level, Monitor, monitor, rest, runner
+from cacheserver.pressure import Decision, Level, Monitor, lookout, rest, runner
 from cacheserver.pressure.policy import prior
 from cacheserver.pressure.turn import LOOKS
 from tests.unit.pressure.conftest import HandSource
@@ -106,7 +106,7 @@ def test_a_log_that_nobody_reads_does_not_stop_the_monitor() -> None:
 def test_a_rise_between_two_full_readings_is_answered_by_the_glance_or_by_ticks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled: bool
 ) -> None:
-    monkeypatch.setattr(monitor, "full_interval", lambda *whatever: 1000.0)
+    monkeypatch.setattr(lookout, "full_interval", lambda *whatever: 1000.0)
     if not compiled:
         monkeypatch.setattr(runner, "glance", None)
     source, asked = FileSource(256 * MIB, tmp_path), threading.Event()
@@ -154,7 +154,7 @@ def test_the_glances_are_rarer_where_the_kernel_calls_by_itself_and_memory_retur
 def test_a_cache_that_comes_while_all_is_at_rest_is_granted_leave_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(monitor, "full_interval", lambda *whatever: 1000.0)
+    monkeypatch.setattr(lookout, "full_interval", lambda *whatever: 1000.0)
     source, granted, resting, look = FileSource(256 * MIB, tmp_path), threading.Event(), [], runner.glance
     monkeypatch.setattr(runner, "glance", lambda *seen: (resting.append(seen), look(*seen))[1])
     watching = Monitor([source])
