@@ -104,6 +104,8 @@ cdef inline Key *key_of(Talk *t, uint32_t at) noexcept nogil:
     return &t.keys[(t.keys_head + at) & (t.keys_room - 1)]
 
 cdef bint out_grow(Desk *d, size_t more) noexcept nogil
+cdef bint ring_grow(void **ring, size_t each, uint32_t *head, uint32_t count, uint32_t *room, uint32_t wanted,
+                    uint32_t first) noexcept nogil
 cdef bint talk_grow(Talk *t, uint32_t keys) noexcept nogil
 cdef void talk_clear(Talk *t) noexcept nogil
 cdef void talk_free(Talk *t) noexcept nogil

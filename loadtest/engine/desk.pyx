@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 
 cdef enum:
     OUT_FIRST = 1 << 20
+    RING_FIRST = 16
 
 
 cdef int desk_init(Desk *d) except -1:
@@ -51,36 +52,36 @@ cdef bint out_grow(Desk *d, size_t more) noexcept nogil:
     return True
 
 
+cdef bint ring_grow(void **ring, size_t each, uint32_t *head, uint32_t count, uint32_t *room, uint32_t wanted,
+                    uint32_t first) noexcept nogil:
+    """Make room for `wanted` items of `each` bytes in a ring that holds `count`, `first` of them at least; the rooms are
+    powers of two. False where there is no memory."""
+    cdef uint32_t larger = room[0] if room[0] else first, i
+    cdef char *old = <char *>ring[0]
+    cdef char *new
+    while larger < wanted:
+        larger *= 2
+    new = <char *>malloc(larger * each)
+    if new == NULL:
+        return False
+    for i in range(count):
+        memcpy(new + i * each, old + ((head[0] + i) & (room[0] - 1)) * each, each)
+    free(old)
+    ring[0] = new
+    room[0] = larger
+    head[0] = 0
+    return True
+
+
 cdef bint talk_grow(Talk *t, uint32_t keys) noexcept nogil:
     """What talk_reserve() does where there is no room."""
-    cdef uint32_t room, i
-    cdef Asked *asked
-    cdef Key *larger
-    if t.asked_count == t.asked_room:
-        room = t.asked_room * 2 if t.asked_room else 16
-        asked = <Asked *>malloc(room * sizeof(Asked))
-        if asked == NULL:
-            return False
-        for i in range(t.asked_count):
-            asked[i] = t.asked[(t.asked_head + i) & (t.asked_room - 1)]
-        free(t.asked)
-        t.asked = asked
-        t.asked_room = room
-        t.asked_head = 0
-    if t.keys_room - t.keys_count < keys:
-        room = t.keys_room if t.keys_room else 16
-        while room - t.keys_count < keys:
-            room *= 2
-        larger = <Key *>malloc(room * sizeof(Key))
-        if larger == NULL:
-            return False
-        for i in range(t.keys_count):
-            larger[i] = t.keys[(t.keys_head + i) & (t.keys_room - 1)]
-        free(t.keys)
-        t.keys = larger
-        t.keys_room = room
-        t.keys_head = 0
-    return True
+    cdef uint32_t asked = t.asked_count + 1
+    keys += t.keys_count
+    if asked > t.asked_room and not ring_grow(<void **>&t.asked, sizeof(Asked), &t.asked_head, t.asked_count,
+                                              &t.asked_room, asked, RING_FIRST):
+        return False
+    return keys <= t.keys_room or ring_grow(<void **>&t.keys, sizeof(Key), &t.keys_head, t.keys_count, &t.keys_room,
+                                            keys, RING_FIRST)
 
 
 cdef void talk_clear(Talk *t) noexcept nogil:

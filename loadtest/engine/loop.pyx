@@ -13,12 +13,11 @@ it sleeps less and polls for the rest, giving way to whoever wants the processor
 from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from loadtest.engine.ask cimport ask_get, ask_set
 from loadtest.engine.conn cimport CLOSED, CONNECTING, OPEN, conn_close, conn_flush, conn_open, conn_opened
-from loadtest.engine.desk cimport FILL, GET, GONE, MEMORY, NONE, SILENT, SYSTEM, Verb, oldest
+from loadtest.engine.desk cimport FILL, GET, GONE, MEMORY, NONE, SILENT, SYSTEM, Verb, oldest, ring_grow
 from loadtest.engine.judge cimport LINE_MAX, judge
 from loadtest.engine.linux cimport (
     EPOLLOUT, MSG_DONTWAIT, TFD_TIMER_ABSTIME,
@@ -27,6 +26,7 @@ from loadtest.engine.linux cimport (
 from loadtest.engine.source cimport MULTIGET_MAX, source_next
 
 cdef enum:
+    WAITS_FIRST = 1024
     EVENTS_MAX = 512
     BATCH = 1 << 20             # bytes of requests after which they are sent
     NS = 1000000000
@@ -156,20 +156,10 @@ cdef void dispatch(Loop *l, int64_t now) noexcept nogil:
 
 cdef bint wait(Loop *l, Conn *c, const Key *key, int64_t due) noexcept nogil:
     """Keep a fill until its back end has answered; False where there is no memory."""
-    cdef uint32_t room, i
-    cdef Wait *waits
     cdef Wait *w
-    if l.waits_count == l.waits_room:
-        room = l.waits_room * 2 if l.waits_room else 1024
-        waits = <Wait *>malloc(room * sizeof(Wait))
-        if waits == NULL:
-            return False
-        for i in range(l.waits_count):
-            waits[i] = l.waits[(l.waits_head + i) & (l.waits_room - 1)]
-        free(l.waits)
-        l.waits = waits
-        l.waits_room = room
-        l.waits_head = 0
+    if l.waits_count == l.waits_room and not ring_grow(<void **>&l.waits, sizeof(Wait), &l.waits_head, l.waits_count,
+                                                       &l.waits_room, l.waits_count + 1, WAITS_FIRST):
+        return False
     w = &l.waits[(l.waits_head + l.waits_count) & (l.waits_room - 1)]
     w.due = due
     w.conn = c.index
